@@ -1,0 +1,113 @@
+"""All settings of a store, validated once and handed to every part."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from sessionkeeper.errors import InvalidConfig
+from sessionkeeper.layout import LayoutName
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+Durability = Literal["file", "memory"]
+MIB = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """The settings of one store. Times are seconds unless the name says days.
+
+    Attributes:
+        path: The store's folder, absolute.
+        layout: `flat`, or `rooted` for sessions/ and backups/ side by side.
+        durability: `file`: a change is answered after its file's fsync, rename and directory
+            fsync. `memory`: nothing touches the disk.
+        persistence: False is `durability="memory"`, as a switch.
+        retention_days: Sessions older than this are trashed by the cleanup; None keeps for ever.
+        max_sessions: Sessions beyond this number are trashed, oldest change first; None: no limit.
+        cleanup_interval: How often the actor's timer runs the cleanup.
+        trash_days: The grace of a deleted session before it is purged.
+        cache_ttl: How long a session stays in the cache after it was last written or read in.
+        cache_bytes: The bound of the cache; larger sessions bypass it.
+        call_timeout: How long a call waits for its answer.
+        max_pending: How many changes may wait in the mailbox.
+        max_pending_bytes: How many encoded bytes may wait in the mailbox.
+        max_restarts: How many crashes within `max_seconds` are survived.
+        max_seconds: The window of `max_restarts`.
+        watch: Whether files changed by hand are noticed while the store is open.
+        reconcile_interval: How often the folder is compared with what is known, because lost
+            notifications leave no trace.
+    """
+
+    path: Path
+    layout: LayoutName = "flat"
+    durability: Durability = "file"
+    persistence: bool = True
+    retention_days: float | None = None
+    max_sessions: int | None = None
+    cleanup_interval: float = 3600.0
+    trash_days: float = 7.0
+    cache_ttl: float = 300.0
+    cache_bytes: int = 64 * MIB
+    call_timeout: float = 5.0
+    max_pending: int = 10_000
+    max_pending_bytes: int = 64 * MIB
+    max_restarts: int = 5
+    max_seconds: float = 30.0
+    watch: bool = True
+    reconcile_interval: float = 60.0
+
+    def __post_init__(self) -> None:
+        for name in ("retention_days", "max_sessions"):
+            if getattr(self, name) is not None:
+                _positive(name, getattr(self, name), whole=name == "max_sessions")
+        for name in (
+            "cleanup_interval",
+            "trash_days",
+            "cache_ttl",
+            "call_timeout",
+            "max_seconds",
+            "reconcile_interval",
+        ):
+            _positive(name, getattr(self, name), whole=False)
+        for name in ("cache_bytes", "max_pending", "max_pending_bytes"):
+            _positive(name, getattr(self, name), whole=True)
+        if type(self.max_restarts) is not int or self.max_restarts < 0:
+            raise InvalidConfig(f"max_restarts must be 0 or more, not {self.max_restarts!r}")
+        for name in ("persistence", "watch"):
+            if type(getattr(self, name)) is not bool:
+                raise InvalidConfig(f"{name} must be True or False, not {getattr(self, name)!r}")
+        _one_of("layout", self.layout, get_args(LayoutName))
+        _one_of("durability", self.durability, get_args(Durability))
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether nothing touches the disk."""
+        return self.durability == "memory" or not self.persistence
+
+    @classmethod
+    def of(cls, path: Path, settings: dict[str, Any]) -> Config:
+        """A config from keyword arguments; an unknown one is a TypeError that names the known."""
+        known = [f.name for f in fields(cls) if f.name != "path"]
+        unknown = sorted(set(settings) - set(known))
+        if unknown:
+            raise TypeError(f"unknown setting {unknown[0]!r}; known are {', '.join(known)}")
+        return cls(path=path, **settings)
+
+
+def _positive(name: str, value: object, *, whole: bool) -> None:
+    kind = "whole number" if whole else "number"
+    allowed: tuple[type, ...] = (int,) if whole else (int, float)
+    if type(value) not in allowed:
+        raise InvalidConfig(f"{name} must be a {kind} above 0, not {value!r}")
+    assert isinstance(value, int | float)
+    if not math.isfinite(value) or value <= 0:
+        raise InvalidConfig(f"{name} must be a finite {kind} above 0, not {value!r}")
+
+
+def _one_of(name: str, value: object, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise InvalidConfig(f"{name} must be one of {', '.join(choices)}, not {value!r}")

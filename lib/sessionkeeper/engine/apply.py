@@ -1,0 +1,297 @@
+"""What commands do: deltas upon the sessions that are visible, collected for one commit."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Protocol
+
+from sessionkeeper.engine.commands import ABSENT
+from sessionkeeper.errors import Conflict, SessionExists, SessionNotFound
+from sessionkeeper.session import COMPLETED, KEEP, Keep, Saved
+from sessionkeeper.storage.backend import Put, Trash, fulfilled
+from sessionkeeper.storage.documents import (
+    MAX_REMEMBERED_KEYS,
+    NULL,
+    Document,
+    Record,
+    Request,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from datetime import datetime
+
+    from sessionkeeper.clock import Clock
+    from sessionkeeper.engine.commands import Fields, Prepared, PreparedAppend, PreparedSave
+    from sessionkeeper.retention import Retention
+    from sessionkeeper.session import Removal
+    from sessionkeeper.storage.backend import Change
+
+
+class Visible(Protocol):
+    """The sessions as callers see them now."""
+
+    def record(self, session_id: str) -> Record | None:
+        """The record of a session, or None."""
+        ...
+
+    def document(self, session_id: str) -> Document | None:
+        """The whole session, or None."""
+        ...
+
+    def trashed(self, session_id: str) -> Document | None:
+        """The version deleted last, or None."""
+        ...
+
+    def newest_first(self) -> Iterable[Record]:
+        """All records, the one changed last first."""
+        ...
+
+    def count(self) -> int:
+        """How many sessions there are."""
+        ...
+
+
+class Transaction:
+    """The commands of one turn, each upon what those before it made.
+
+    A command is computed whole before anything of it is entered, so one that is refused, or
+    fails, leaves the transaction as it was.
+
+    Attributes:
+        changes: What is to be committed, in order.
+        lsn: The highest log sequence number used so far.
+    """
+
+    def __init__(self, visible: Visible, lsn: int, clock: Clock, retention: Retention) -> None:
+        self.changes: list[Change] = []
+        self.lsn = lsn
+        self._visible = visible
+        self._clock = clock
+        self._retention = retention
+        # Sessions as this transaction leaves them; None: deleted by it.
+        self._pending: dict[str, Document | None] = {}
+        # Where in `changes` the Put of a pending session stands.
+        self._latest: dict[str, int] = {}
+
+    def run(self, command: Prepared[object], request_id: str) -> object:
+        """Apply one command; a request that was fulfilled before gets its answer again.
+
+        Raises:
+            SessionKeeperError: The command is refused; the transaction is as before.
+        """
+        session_id, key = command.concerns(), command.idempotency_key()
+        record = self._record(session_id) if session_id is not None else None
+        if record is not None and key is not None:
+            answer = fulfilled(record, _keyed(key))
+            if answer is not None:
+                return answer
+        return command.apply(self, request_id)
+
+    # --- the commands -----------------------------------------------------------------------
+
+    def save(self, command: PreparedSave, request_id: str) -> Saved:
+        """Create a session or replace the fields given."""
+        current = self._document(command.session_id)
+        _check_generation(command, current)
+        base = current or self._new(command.session_id)
+        fields = command.fields
+        record = base.record
+        count, cost, chunks = record.message_count, record.total_cost, base.chunks
+        if not isinstance(fields.messages, Keep):
+            count = fields.message_count
+            chunks = (fields.messages,) if fields.messages else ()
+        if command.cost_given or not isinstance(fields.messages, Keep):
+            cost = fields.cost
+        changed = self._next(record, request_id, None, count, cost)
+        document = Document(
+            _with_fields(changed, fields),
+            chunks,
+            base.state if isinstance(fields.state, Keep) else fields.state,
+        )
+        return self._put(document)
+
+    def append(self, command: PreparedAppend, request_id: str) -> Saved:
+        """Add messages at the end."""
+        current = self._document(command.session_id)
+        base = current or self._new(command.session_id)
+        record = base.record
+        if current is not None and not command.message_count:
+            return Saved(record.session_id, record.generation, record.message_count)
+        changed = self._next(
+            record,
+            request_id,
+            command.key,
+            record.message_count + command.message_count,
+            record.total_cost + command.cost,
+        )
+        return self._put(base.with_appended(command.messages, changed))
+
+    def trash(self, session_id: str, reason: str, request_id: str) -> bool:
+        """Move a session to the trash; False if there is none."""
+        record = self._record(session_id)
+        if record is None:
+            return False
+        self.lsn += 1
+        self.changes.append(Trash(record, self.lsn, reason, self._clock.now(), request_id))
+        self._pending[session_id] = None
+        self._latest.pop(session_id, None)
+        return True
+
+    def undelete(self, session_id: str, request_id: str) -> Saved:
+        """Bring back what was deleted last."""
+        current = self._record(session_id)
+        if current is not None:
+            raise SessionExists(
+                f"session {session_id!r} exists",
+                session_id=session_id,
+                expected=ABSENT,
+                actual=current.generation,
+            )
+        trashed = self._visible.trashed(session_id)
+        if trashed is None:
+            raise SessionNotFound(
+                f"session {session_id!r} is not in the trash",
+                session_id=session_id,
+            )
+        record = trashed.record
+        changed = self._next(record, request_id, None, record.message_count, record.total_cost)
+        return self._put(replace(trashed, record=changed))
+
+    def expired(self) -> list[Removal]:
+        """What the retention settings remove now."""
+        unchanged = (r for r in self._visible.newest_first() if r.session_id not in self._pending)
+        changed = [doc.record for doc in self._pending.values() if doc is not None]
+        changed.sort(key=lambda record: -record.lsn)
+        return self._retention.removals((*changed, *unchanged), self._clock.now())
+
+    def count(self) -> int:
+        """How many sessions there are after the commands so far."""
+        count = self._visible.count()
+        for session_id, document in self._pending.items():
+            existed = self._visible.record(session_id) is not None
+            count += (document is not None) - existed
+        return count
+
+    # --- their parts ------------------------------------------------------------------------
+
+    def _record(self, session_id: str) -> Record | None:
+        if session_id in self._pending:
+            document = self._pending[session_id]
+            return None if document is None else document.record
+        return self._visible.record(session_id)
+
+    def _document(self, session_id: str) -> Document | None:
+        if session_id in self._pending:
+            return self._pending[session_id]
+        return self._visible.document(session_id)
+
+    def _new(self, session_id: str) -> Document:
+        now = self._clock.now()
+        return Document(
+            Record(
+                session_id=session_id,
+                namespace="",
+                generation=0,
+                lsn=0,
+                created_at=now,
+                updated_at=now,
+                completed_at=None,
+                persisted_until=None,
+                status=None,
+                title=None,
+                summary=None,
+                tags=(),
+                message_count=0,
+                total_cost=0.0,
+            ),
+            (),
+            NULL,
+        )
+
+    def _next(
+        self,
+        record: Record,
+        request_id: str,
+        key: str | None,
+        message_count: int,
+        total_cost: float,
+    ) -> Record:
+        """The record of the next generation, with the request entered in it."""
+        now: datetime = max(self._clock.now(), record.created_at)
+        generation = record.generation + 1
+        # Requests of this turn all stay: after a crash their callers are still waiting. Of the
+        # turns before only those matter that may come again.
+        requests = record.requests
+        if self._pending.get(record.session_id) is None:
+            requests = tuple([r for r in requests if r.keyed][-MAX_REMEMBERED_KEYS:])
+        requests += (Request(request_id, generation, message_count, keyed=False),)
+        if key is not None:
+            requests += (Request(_keyed(key), generation, message_count, keyed=True),)
+        return replace(
+            record,
+            generation=generation,
+            lsn=self.lsn + 1,
+            updated_at=now,
+            persisted_until=self._retention.deadline(record.persisted_until, now),
+            message_count=message_count,
+            total_cost=total_cost,
+            requests=requests,
+        )
+
+    def _put(self, document: Document) -> Saved:
+        record = document.record
+        session_id = record.session_id
+        index = self._latest.get(session_id)
+        if index is None:
+            self._latest[session_id] = len(self.changes)
+            self.changes.append(Put(document))
+        else:
+            self.changes[index] = Put(document)  # only the newest version is written
+        self._pending[session_id] = document
+        self.lsn = record.lsn
+        return Saved(session_id, record.generation, record.message_count)
+
+
+def _keyed(key: str) -> str:
+    # A prefix of its own keeps callers' keys apart from the store's request ids.
+    return f"key:{key}"
+
+
+def _check_generation(command: PreparedSave, current: Document | None) -> None:
+    expected = command.expected_generation
+    actual = current.record.generation if current is not None else ABSENT
+    if expected is None or expected == actual:
+        return
+    session_id = command.session_id
+    if expected == ABSENT:
+        raise SessionExists(
+            f"session {session_id!r} exists",
+            session_id=session_id,
+            expected=ABSENT,
+            actual=actual,
+        )
+    raise Conflict(
+        f"session {session_id!r} has generation {actual}, not {expected}",
+        session_id=session_id,
+        expected=expected,
+        actual=actual,
+    )
+
+
+def _with_fields(record: Record, fields: Fields) -> Record:
+    status = record.status if isinstance(fields.status, Keep) else fields.status
+    completed_at = record.completed_at
+    if fields.status is not KEEP:
+        completed_at = None
+        if status == COMPLETED:
+            completed_at = record.completed_at or record.updated_at
+    return replace(
+        record,
+        metadata=record.metadata if isinstance(fields.metadata, Keep) else fields.metadata,
+        tags=record.tags if isinstance(fields.tags, Keep) else fields.tags,
+        title=record.title if isinstance(fields.title, Keep) else fields.title,
+        summary=record.summary if isinstance(fields.summary, Keep) else fields.summary,
+        status=status,
+        completed_at=completed_at,
+    )

@@ -1,0 +1,79 @@
+"""The cache: whole sessions as encoded bytes, bounded in bytes and in age."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+from cachetools import TTLCache
+
+from sessionkeeper.storage.documents import Document
+
+if TYPE_CHECKING:
+    from sessionkeeper.clock import Clock
+
+# Python objects around the bytes of one entry, so that many small sessions count too.
+ENTRY_OVERHEAD = 1024
+
+
+class SessionCache:
+    """A thread-safe TTL cache of documents; encoded bytes cannot be hurt by callers.
+
+    Args:
+        max_bytes: Its bound; a document larger than that bypasses it.
+        ttl: Seconds an entry lives after it was put in.
+        clock: Whose monotonic time decides.
+    """
+
+    def __init__(self, max_bytes: int, ttl: float, clock: Clock) -> None:
+        self._lock = threading.Lock()
+        self._entries: TTLCache[str, Document] = TTLCache(
+            maxsize=max_bytes,
+            ttl=ttl,
+            timer=clock.monotonic,
+            getsizeof=_weigh,
+        )
+        self.hits = 0
+        self.misses = 0
+
+    def get(self, session_id: str) -> Document | None:
+        """The entry, unless its time is over."""
+        with self._lock:
+            document = self._entries.get(session_id)
+            if document is None:
+                self.misses += 1
+            else:
+                self.hits += 1
+            return document
+
+    def put(self, document: Document) -> None:
+        """Enter a document in place of an older version."""
+        session_id = document.record.session_id
+        with self._lock:
+            # Also when it does not fit: the older version must not stay.
+            self._entries.pop(session_id, None)
+            if _weigh(document) <= self._entries.maxsize:
+                self._entries[session_id] = document
+
+    def discard(self, session_id: str) -> None:
+        """Forget a session."""
+        with self._lock:
+            self._entries.pop(session_id, None)
+
+    def clear(self) -> None:
+        """Forget everything."""
+        with self._lock:
+            self._entries.clear()
+
+    def stored_bytes(self) -> int:
+        """What the entries weigh together."""
+        with self._lock:
+            return int(self._entries.currsize)
+
+    def __len__(self) -> int:
+        with self._lock:
+            return len(self._entries)
+
+
+def _weigh(document: Document) -> int:
+    return document.size + ENTRY_OVERHEAD

@@ -1,0 +1,137 @@
+"""Which sessions a list or a search shows: a pure filter over records, newest change first."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time
+from typing import TYPE_CHECKING
+
+from sessionkeeper.errors import InvalidQuery
+from sessionkeeper.session import Page, SessionInfo, check_tags
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from sessionkeeper.storage.documents import Record
+
+_CURSOR = "lsn:"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Query:
+    """What to look for; every condition given must hold.
+
+    Attributes:
+        tags: Sessions with any of these.
+        all_tags: Sessions with all of these.
+        after: Changed at or after this instant; a date is midnight UTC.
+        before: Changed before this instant.
+        min_cost: With at least this `total_cost`.
+        max_cost: With at most this `total_cost`.
+        status: With this status.
+    """
+
+    tags: frozenset[str] = frozenset()
+    all_tags: frozenset[str] = frozenset()
+    after: datetime | None = None
+    before: datetime | None = None
+    min_cost: float | None = None
+    max_cost: float | None = None
+    status: str | None = None
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        tags: Iterable[str] = (),
+        all_tags: Iterable[str] = (),
+        after: date | datetime | None = None,
+        before: date | datetime | None = None,
+        min_cost: float | None = None,
+        max_cost: float | None = None,
+        status: str | None = None,
+    ) -> Query:
+        """Check what a caller asks for.
+
+        Raises:
+            InvalidQuery: A naive datetime, or a value of the wrong type.
+        """
+        return cls(
+            tags=frozenset(check_tags(tags)),
+            all_tags=frozenset(check_tags(all_tags)),
+            after=_instant("after", after),
+            before=_instant("before", before),
+            min_cost=_number("min_cost", min_cost),
+            max_cost=_number("max_cost", max_cost),
+            status=status,
+        )
+
+    def matches(self, record: Record) -> bool:
+        """Whether a session is among those asked for."""
+        return (
+            (not self.tags or not self.tags.isdisjoint(record.tags))
+            and (not self.all_tags or self.all_tags.issubset(record.tags))
+            and (self.after is None or record.updated_at >= self.after)
+            and (self.before is None or record.updated_at < self.before)
+            and (self.min_cost is None or record.total_cost >= self.min_cost)
+            and (self.max_cost is None or record.total_cost <= self.max_cost)
+            and (self.status is None or record.status == self.status)
+        )
+
+
+def select(
+    newest_first: Iterable[Record],
+    query: Query,
+    limit: int | None,
+    cursor: str | None,
+) -> Page[SessionInfo]:
+    """One page of the sessions that match.
+
+    A cursor names the last change shown, so pages never overlap; a session changed between two
+    pages moves to the front and may be missing from the rest.
+
+    Raises:
+        InvalidQuery: A negative limit, or a cursor that is not ours.
+    """
+    if limit is not None and (type(limit) is not int or limit < 0):
+        raise InvalidQuery(f"limit must be None or 0 or more, not {limit!r}")
+    below = _position(cursor)
+    found: list[SessionInfo] = []
+    if limit == 0:
+        return Page(found, cursor)
+    for record in newest_first:
+        if (below is not None and record.lsn >= below) or not query.matches(record):
+            continue
+        if limit is not None and len(found) == limit:
+            return Page(found, f"{_CURSOR}{found[-1].lsn}")
+        found.append(record.info())
+    return Page(found, None)
+
+
+def _position(cursor: str | None) -> int | None:
+    if cursor is None:
+        return None
+    digits = cursor.removeprefix(_CURSOR)
+    if digits == cursor or not digits.isascii() or not digits.isdigit():
+        raise InvalidQuery(f"{cursor!r} is not a cursor of this store")
+    return int(digits)
+
+
+def _instant(name: str, value: object) -> datetime | None:
+    if value is None:
+        return None
+    if isinstance(value, datetime):
+        if value.tzinfo is None:
+            raise InvalidQuery(f"{name} is a datetime without a time zone")
+        return value.astimezone(UTC)
+    if isinstance(value, date):
+        return datetime.combine(value, time(), UTC)
+    raise InvalidQuery(f"{name} must be a date or a datetime, not {type(value).__name__}")
+
+
+def _number(name: str, value: object) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != value:  # noqa: PLR0124 - NaN
+        raise InvalidQuery(f"{name} must be a number, not {value!r}")
+    return float(value)

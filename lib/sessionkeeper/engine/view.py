@@ -1,0 +1,220 @@
+"""What callers see: records and cached documents, belonging to the root of the tree.
+
+The view outlives the actor, as an ETS table outlives its owner when it has an heir. Reads never
+enter the mailbox. Only the actor publishes, and a batch becomes visible under one lock.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+from sessionkeeper.errors import CorruptDocument, NotExecuted, StoreClosed
+from sessionkeeper.storage.backend import Put, RecoveryReport
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from sessionkeeper.engine.cache import SessionCache
+    from sessionkeeper.storage.backend import Backend, Change, Reconciled
+    from sessionkeeper.storage.documents import Document, Record
+
+# A file that changes under a reader this often is not ours to wait for.
+_MAX_ATTEMPTS = 8
+
+
+class View:
+    """The sessions that are visible, and the way to read one.
+
+    Args:
+        backend: Where documents are read that are not cached.
+        cache: Documents read or written lately.
+        timeout: Seconds a read waits for a recovery, or for a publication under way.
+        suspect: Called with the id of a session whose file is not as published; whoever owns the
+            folder looks into it and publishes what it finds.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        cache: SessionCache,
+        timeout: float,
+        suspect: Callable[[str], None],
+    ) -> None:
+        self._suspect = suspect
+        self.cache = cache
+        self.last_recovery = RecoveryReport()
+        self._backend = backend
+        self._timeout = timeout
+        # In the order of the last change: a changed session moves to the end.
+        self._records: dict[str, Record] = {}
+        self._lsn = 0
+        self._readable = False
+        self._closed = False
+        self._changed = threading.Condition()
+
+    # --- written by the actor ---------------------------------------------------------------
+
+    def begin_recovery(self) -> None:
+        """From now on reads wait: what is shown may not be what is on the disk."""
+        with self._changed:
+            self._readable = False
+
+    def recovered(self, report: RecoveryReport) -> None:
+        """Show what the recovery scan found; reads go on."""
+        records = sorted(report.records.values(), key=lambda record: record.lsn)
+        with self._changed:
+            for record in records:
+                before = self._records.get(record.session_id)
+                if before is None or before.lsn != record.lsn:
+                    self.cache.discard(record.session_id)
+            for session_id in self._records.keys() - report.records.keys():
+                self.cache.discard(session_id)
+            self._records = {record.session_id: record for record in records}
+            self._lsn = max(self._lsn, report.lsn)
+            self.last_recovery = report
+            self._readable = True
+            self._changed.notify_all()
+
+    def publish(self, batch: Sequence[Change], lsn: int) -> None:
+        """Show a batch that is committed."""
+        with self._changed:
+            for change in batch:
+                if isinstance(change, Put):
+                    self._show(change.document.record)
+                    self.cache.put(change.document)
+                else:
+                    self._hide(change.record.session_id)
+            self._lsn = max(self._lsn, lsn)
+            self._changed.notify_all()
+
+    def reconciled(self, found: Reconciled) -> None:
+        """Show what was changed by hand."""
+        with self._changed:
+            for session_id in found.vanished:
+                self._hide(session_id)
+            for record in found.records:
+                self.cache.discard(record.session_id)
+                self._show(record)
+            self._lsn = max(self._lsn, found.lsn)
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Nothing is shown any more; waiting reads fail."""
+        with self._changed:
+            self._closed = True
+            self._records = {}
+            self.cache.clear()
+            self._changed.notify_all()
+
+    def _show(self, record: Record) -> None:
+        self._records.pop(record.session_id, None)
+        self._records[record.session_id] = record
+
+    def _hide(self, session_id: str) -> None:
+        self._records.pop(session_id, None)
+        self.cache.discard(session_id)
+
+    # --- read by anyone ---------------------------------------------------------------------
+
+    @property
+    def lsn(self) -> int:
+        """The highest log sequence number that is visible."""
+        return self._lsn
+
+    def wait_recovered(self) -> None:
+        """Wait, however long it takes, until a recovery is done or the view is closed."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._readable or self._closed)
+
+    def wait_readable(self) -> None:
+        """Wait until a recovery under way is done.
+
+        Raises:
+            StoreClosed: The store is closed, or has given up.
+            NotExecuted: The recovery took longer than the timeout.
+        """
+        if self._readable and not self._closed:
+            return
+        with self._changed:
+            ready = self._changed.wait_for(lambda: self._readable or self._closed, self._timeout)
+        if self._closed:
+            raise StoreClosed("the store is closed")
+        if not ready:
+            raise NotExecuted(f"the store is still recovering after {self._timeout:g} s")
+
+    def load(self, session_id: str) -> Document | None:
+        """One session as callers may see it; waits while the store recovers.
+
+        Raises:
+            SessionKeeperError: As `Backend.read`.
+        """
+        self.wait_readable()
+        cached = self.cache.get(session_id)
+        if cached is not None:
+            return cached
+        damage: CorruptDocument | None = None
+        document: Document | None = None
+        for _ in range(_MAX_ATTEMPTS):
+            before = self._records.get(session_id)
+            try:
+                document = self._backend.read(session_id)
+                if self._settle(session_id, document):
+                    break
+            except CorruptDocument as error:
+                damage = error
+            self._suspect(session_id)
+            if not self._await_change(session_id, before):
+                break
+        if document is None and damage is not None:
+            raise damage
+        return document
+
+    def _settle(self, session_id: str, document: Document | None) -> bool:
+        """Whether what was read is what is visible; if so it is cached."""
+        with self._changed:
+            if self._closed:
+                raise StoreClosed("the store is closed")
+            record = self._records.get(session_id)
+            if document is None or record is None:
+                return document is None and record is None
+            if document.record.lsn != record.lsn:
+                return False
+            self.cache.put(document)  # under the lock: never an older version over a newer
+            return True
+
+    def _await_change(self, session_id: str, before: Record | None) -> bool:
+        """Wait for the publication, or the reconciliation, of what a reader saw on the disk."""
+        with self._changed:
+            return self._changed.wait_for(
+                lambda: self._closed or self._records.get(session_id) is not before,
+                self._timeout / _MAX_ATTEMPTS,
+            )
+
+    # --- for the actor's transactions, in its own thread -------------------------------------
+
+    def record(self, session_id: str) -> Record | None:
+        """The record of a session, or None."""
+        return self._records.get(session_id)
+
+    def document(self, session_id: str) -> Document | None:
+        """The whole session, or None.
+
+        Raises:
+            SessionKeeperError: As `Backend.read`: also for what is blocked and not visible.
+        """
+        cached = self.cache.get(session_id) if session_id in self._records else None
+        return cached if cached is not None else self._backend.read(session_id)
+
+    def trashed(self, session_id: str) -> Document | None:
+        """The version deleted last, or None."""
+        return self._backend.trashed(session_id)
+
+    def newest_first(self) -> Iterable[Record]:
+        """All records, the one changed last first, as they are now."""
+        with self._changed:
+            return list(reversed(self._records.values()))
+
+    def count(self) -> int:
+        """How many sessions there are."""
+        return len(self._records)

@@ -1,0 +1,239 @@
+"""Every error the store raises, each with a hint that says what to do.
+
+All of them derive from `SessionKeeperError`. Where a builtin says the same thing, the error
+derives from it too, so that `except LookupError` and `except ValueError` work as expected.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class SessionKeeperError(Exception):
+    """Base of all errors of the store.
+
+    Attributes:
+        session_id: The session concerned, or None.
+        path: The file or folder concerned, or None.
+        hint: What the caller can do about it.
+    """
+
+    default_hint = "See the error reference in the documentation."
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        session_id: str | None = None,
+        path: Path | None = None,
+        hint: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.session_id = session_id
+        self.path = path
+        self.hint = hint or self.default_hint
+
+    def __str__(self) -> str:
+        return f"{self.args[0]} ({self.hint})"
+
+
+# --- Bad input: refused before anything changes -------------------------------------------
+
+
+class InvalidSessionId(SessionKeeperError, ValueError):
+    """The id cannot name a session; nothing was touched."""
+
+    default_hint = (
+        "Use letters, digits, '.', '_' and '-'; other printable characters are encoded. "
+        "Separators, control characters, leading or trailing dots and spaces, and names that "
+        "an operating system reserves are refused."
+    )
+
+
+class InvalidValue(SessionKeeperError, ValueError):
+    """A value that JSON would not give back equal; the text names the path to it."""
+
+    default_hint = "Convert it to plain JSON values (str, int, float, bool, None, list, dict)."
+
+
+class InvalidConfig(SessionKeeperError, ValueError):
+    """A setting outside its range."""
+
+    default_hint = "See the table of settings in the documentation."
+
+
+class InvalidQuery(SessionKeeperError, ValueError):
+    """A search argument that cannot be understood."""
+
+    default_hint = "Dates are `date` or aware `datetime`, limits are 0 or more, cursors are ours."
+
+
+# --- The session is not as the caller assumed ---------------------------------------------
+
+
+class SessionNotFound(SessionKeeperError, LookupError):
+    """No session of that id."""
+
+    default_hint = "list_sessions() shows what there is; a deleted session can be undeleted."
+
+
+class Conflict(SessionKeeperError):
+    """The session has another generation than the caller expected; nothing was written.
+
+    Attributes:
+        expected: The generation the caller named.
+        actual: The generation the session has; 0 if it is absent.
+    """
+
+    default_hint = "Load the session again and repeat the change, or use update()."
+
+    def __init__(self, message: str, *, session_id: str, expected: int, actual: int) -> None:
+        super().__init__(message, session_id=session_id)
+        self.expected = expected
+        self.actual = actual
+
+
+class SessionExists(Conflict):
+    """create_session() found a session of that id."""
+
+    default_hint = "Choose another id, or use save_session() to replace it."
+
+
+# --- What lies on the disk ----------------------------------------------------------------
+
+
+class CorruptDocument(SessionKeeperError):
+    """A session file that is damaged or is no session document.
+
+    Attributes:
+        offset: The byte where the damage shows, if known.
+    """
+
+    default_hint = "The file is kept; look into .sessionkeeper/quarantine."
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        session_id: str | None = None,
+        path: Path | None = None,
+        offset: int | None = None,
+    ) -> None:
+        super().__init__(message, session_id=session_id, path=path)
+        self.offset = offset
+
+
+class IdMismatch(CorruptDocument):
+    """The id inside a file does not belong to the file's name; neither is trusted."""
+
+    default_hint = "Rename the file to match the session_id inside it, or correct the id."
+
+
+class NewerVersion(SessionKeeperError):
+    """A document written by a newer version; it is never touched."""
+
+    default_hint = "Upgrade sessionkeeper to read it."
+
+
+class PathBlocked(SessionKeeperError):
+    """Something that is no readable session file stands where the session's file belongs."""
+
+    default_hint = "Move it out of the way, or use another session id."
+
+
+# --- The store ----------------------------------------------------------------------------
+
+
+class StoreError(SessionKeeperError):
+    """The store as a whole cannot do what was asked."""
+
+
+class StoreNotFound(StoreError, LookupError):
+    """There is no store in that folder."""
+
+    default_hint = "Check the path; SessionStore.open() without read_only creates a store."
+
+
+class StoreLocked(StoreError):
+    """Another process, or another store object of this one, owns the folder.
+
+    Attributes:
+        holder: What the owner wrote about itself (pid, host, since, command).
+    """
+
+    default_hint = "Close the owner first, or open with read_only=True."
+
+    def __init__(self, message: str, *, path: Path, holder: dict[str, object]) -> None:
+        super().__init__(message, path=path)
+        self.holder = holder
+
+
+class StoreReadOnly(StoreError):
+    """The store was opened read-only."""
+
+    default_hint = "Open it without read_only=True to change sessions."
+
+
+class StoreClosed(StoreError):
+    """The store is closed, or gave up after too many crashes; nothing was executed."""
+
+    default_hint = "Open the store again; info().last_exit tells why it stopped."
+
+
+class StoreGone(StoreError):
+    """The folder has been removed or replaced while the store was open."""
+
+    default_hint = "Restore the folder (or mount) and open the store again."
+
+
+class StorageFailed(StoreError):
+    """The medium refused the change; nothing of it was written, the old version stands."""
+
+    default_hint = "Free space or repair the medium, then repeat the call."
+
+
+class StoreBusy(StoreError):
+    """The mailbox stayed full for the whole timeout; nothing was queued."""
+
+    default_hint = "Slow the writers down, or raise max_pending / max_pending_bytes."
+
+
+class NotExecuted(StoreError, TimeoutError):
+    """The call timed out before the store began with it: it has not happened and will not."""
+
+    default_hint = "Repeat the call; it is safe."
+
+
+class OutcomeUnknown(StoreError, TimeoutError):
+    """The call was being executed when the caller stopped waiting, or the store went down.
+
+    It may have happened or may still happen.
+    """
+
+    default_hint = "Load the session and look before repeating the call."
+
+
+class UnreadFailures(StoreError):
+    """Commands sent with tell() failed and nobody looked at their receipts.
+
+    Attributes:
+        failures: The errors, oldest first.
+    """
+
+    default_hint = "Keep the receipts of tell() and call result() on them."
+
+    def __init__(self, message: str, *, failures: list[BaseException]) -> None:
+        super().__init__(message)
+        self.failures = failures
+
+
+# --- Import -------------------------------------------------------------------------------
+
+
+class ImportRefused(SessionKeeperError, ValueError):
+    """A file to be imported is not acceptable; nothing of it was taken."""
+
+    default_hint = "Correct the file or the mapping; an import takes a whole file or nothing."

@@ -1,0 +1,87 @@
+"""What the store tells about itself: typed events, delivered to isolated subscribers."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+logger = logging.getLogger("sessionkeeper")
+
+EventKind = Literal[
+    "saved",  # a session was written
+    "trashed",  # a session was moved to the trash; `detail` is the reason
+    "undeleted",  # a session came back from the trash
+    "purged",  # a trash entry has passed its grace and is gone
+    "adopted",  # a file added or edited by hand was taken
+    "vanished",  # a session's file was removed by hand
+    "quarantined",  # a file could not be read and was moved aside
+    "ignored",  # something stands in the folder that is left alone
+    "conflict",  # a hand edit met a write; the edit was kept aside
+    "recovered",  # the recovery scan is done
+    "crashed",  # the actor died; `detail` is the reason
+    "stopped",  # the store has given up or was closed
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened in the store.
+
+    Attributes:
+        kind: What happened.
+        session_id: The session concerned, or None.
+        detail: The reason, in words.
+        path: The file concerned, or None.
+    """
+
+    kind: EventKind
+    session_id: str | None = None
+    detail: str = ""
+    path: Path | None = None
+
+
+@dataclass(slots=True)
+class EventBus:
+    """Delivers events in order, in the thread that reports them.
+
+    A subscriber that raises is logged and counted and hurts nobody; one that blocks holds the
+    store up, so subscribers hand long work on.
+    """
+
+    failures: int = 0
+    _subscribers: tuple[Callable[[Event], None], ...] = ()
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def subscribe(self, callback: Callable[[Event], None]) -> Callable[[], None]:
+        """Call `callback` for every event from now on.
+
+        Returns:
+            A function that ends the subscription; calling it twice does no harm.
+        """
+        with self._lock:
+            self._subscribers = (*self._subscribers, callback)
+
+        def unsubscribe() -> None:
+            with self._lock:
+                self._subscribers = tuple(s for s in self._subscribers if s is not callback)
+
+        return unsubscribe
+
+    def publish(self, event: Event) -> None:
+        """Log the event and hand it to every subscriber."""
+        level = logging.DEBUG if event.kind in ("saved", "recovered") else logging.INFO
+        if event.kind in ("quarantined", "conflict", "crashed"):
+            level = logging.WARNING
+        logger.log(level, "%s %s %s", event.kind, event.session_id or event.path or "", event.detail)
+        for subscriber in self._subscribers:
+            try:
+                subscriber(event)
+            except Exception:
+                self.failures += 1
+                logger.exception("a subscriber failed on %s", event)

@@ -1,0 +1,167 @@
+"""Where everything lies on the disk: ids to file names, and the folders of a store."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Literal
+
+from sessionkeeper.errors import InvalidSessionId
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+LayoutName = Literal["flat", "rooted"]
+
+SUFFIX = ".json"
+PRIVATE_FOLDER = ".sessionkeeper"
+FILE_MODE = 0o600
+FOLDER_MODE = 0o700
+
+MAX_ID_CHARACTERS = 4096
+# 255 bytes is the limit of ext4, XFS, btrfs, APFS and NTFS; what is left over is for decoration.
+MAX_STEM_BYTES = 200
+HASHED_PREFIX_BYTES = 120
+
+_LITERAL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
+_KEPT = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-")
+# Windows reserves these with any extension; a folder must survive being copied there.
+_RESERVED = frozenset(
+    ["CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$"]
+    + [f"{device}{digit}" for device in ("COM", "LPT") for digit in "0123456789¹²³"],
+)
+
+
+def check_session_id(session_id: object) -> str:
+    """Return the id as an exact `str`, or refuse it before any path is built.
+
+    Args:
+        session_id: What the caller, a file or an import calls the session.
+
+    Raises:
+        TypeError: It is not a str (a UUID or Path is converted by the caller).
+        InvalidSessionId: It cannot be the name of a session on every system.
+    """
+    if not isinstance(session_id, str):
+        raise TypeError(f"session_id must be a str, not {type(session_id).__name__}")
+    # A subclass may lie in __str__ or __eq__; joining copies the characters themselves.
+    text = "".join(list(str.__iter__(session_id)))
+    problem = _problem_of(text)
+    if problem:
+        raise InvalidSessionId(f"session id {text[:80]!r} {problem}", session_id=text[:80])
+    return text
+
+
+def _problem_of(text: str) -> str | None:
+    if not text:
+        return "is empty"
+    if len(text) > MAX_ID_CHARACTERS:
+        return f"has more than {MAX_ID_CHARACTERS} characters"
+    if "/" in text or "\\" in text:
+        return "contains a path separator"
+    if text[0] in ". " or text[-1] in ". " or text != text.strip():
+        return "begins or ends with a dot or a space"
+    for character in text:
+        category = unicodedata.category(character)
+        if category == "Cc":
+            return "contains a control character"
+        if category == "Cs":
+            return "contains a lone surrogate"
+    if text.split(".", 1)[0].rstrip().upper() in _RESERVED:
+        return "is a device name on Windows"
+    return None
+
+
+def plain_stem(session_id: str) -> str:
+    """The usual file name of a session, without its suffix.
+
+    The id itself where it is safe everywhere; other characters are percent-encoded (UTF-8,
+    capital digits), long ones cut and hashed. The mapping is injective: `%` and `~` never stand
+    for themselves.
+    """
+    if _LITERAL.fullmatch(session_id):
+        stem = session_id
+    else:
+        raw = session_id.encode()
+        stem = "".join(chr(b) if b in _KEPT else f"%{b:02X}" for b in raw)
+        if stem[0] == "-":
+            stem = f"%2D{stem[1:]}"
+    if len(stem) > MAX_STEM_BYTES:
+        return hashed_stem(session_id)
+    return stem
+
+
+def hashed_stem(session_id: str) -> str:
+    """The file name for long ids and for the second of two ids that differ in case only."""
+    digest = blake2b(session_id.encode(), digest_size=16).hexdigest()
+    readable = "".join(chr(b) if b in _KEPT else "_" for b in session_id.encode())
+    return f"{readable[:HASHED_PREFIX_BYTES].lstrip('-.')}~{digest}"
+
+
+def belongs(stem: str, session_id: str) -> bool:
+    """Whether a file of that name may hold the session of that id."""
+    return stem in (plain_stem(session_id), hashed_stem(session_id))
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Every folder and file of one store.
+
+    Attributes:
+        root: The folder the user named, absolute and resolved once.
+        sessions: Where the `{id}.json` files lie.
+        backups: Where replaced and conflicting versions lie, one folder for each session.
+        private: The store's own folder; nothing in it is ever a session.
+    """
+
+    root: Path
+    sessions: Path
+    backups: Path
+    private: Path
+
+    @classmethod
+    def of(cls, root: Path, name: LayoutName) -> Layout:
+        """The layout called `name` below `root`."""
+        private = root / PRIVATE_FOLDER
+        if name == "rooted":
+            return cls(root, root / "sessions", root / "backups", private)
+        return cls(root, root, private / "backups", private)
+
+    @property
+    def trash(self) -> Path:
+        """Deleted sessions, one folder for each removal, until their grace is over."""
+        return self.private / "trash"
+
+    @property
+    def quarantine(self) -> Path:
+        """Files that could not be read, and why."""
+        return self.private / "quarantine"
+
+    @property
+    def temporaries(self) -> Path:
+        """Unpublished files; the sweep looks here and nowhere else."""
+        return self.private / "tmp"
+
+    @property
+    def lock(self) -> Path:
+        """The file whose lock makes a process the owner."""
+        return self.private / "lock"
+
+    @property
+    def holder(self) -> Path:
+        """What the owner says of itself."""
+        return self.private / "holder"
+
+    def folders(self) -> tuple[Path, ...]:
+        """All folders, parents first."""
+        return (
+            self.root,
+            self.sessions,
+            self.private,
+            self.backups,
+            self.trash,
+            self.quarantine,
+            self.temporaries,
+        )

@@ -1,0 +1,323 @@
+"""What callers hold in their hands: sessions, their metadata, pages and answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, overload
+
+import orjson
+
+from sessionkeeper.errors import InvalidValue
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+T = TypeVar("T")
+
+
+class Keep(Enum):
+    """The type of `KEEP`."""
+
+    KEEP = "keep"
+
+    def __repr__(self) -> str:
+        return "KEEP"
+
+
+KEEP: Final = Keep.KEEP
+"""Stands for an argument that was left out: what is stored stays."""
+
+Status = str
+UNFINISHED: Final = frozenset({"active", "paused"})
+"""The statuses that retention protects."""
+
+COMPLETED: Final = "completed"
+"""The status that sets `completed_at`."""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionInfo:
+    """The metadata of one session: all that a list needs, without its messages.
+
+    Attributes:
+        session_id: The id, as the application gave it.
+        namespace: The namespace; empty for the root.
+        generation: 1 for a new session, one more for each change.
+        lsn: The log sequence number of the last change; orders changes over all sessions.
+        created_at: When the session was first saved (aware, UTC).
+        updated_at: When it was last changed (aware, UTC); never before `created_at`.
+        completed_at: When its status became `completed`, or None.
+        persisted_until: Before this instant no retention removes it; None if nothing was promised.
+        status: What the application set, or None.
+        title: A short name, or None.
+        summary: A longer text, or None.
+        tags: In the order given, without doubles.
+        message_count: How many messages there are.
+        total_cost: In the unit the application uses.
+        metadata: The application's small indexed mapping; a copy of the caller's own.
+    """
+
+    session_id: str
+    namespace: str
+    generation: int
+    lsn: int
+    created_at: datetime
+    updated_at: datetime
+    completed_at: datetime | None
+    persisted_until: datetime | None
+    status: Status | None
+    title: str | None
+    summary: str | None
+    tags: tuple[str, ...]
+    message_count: int
+    total_cost: float
+    metadata: dict[str, Any]
+
+
+class Session:
+    """One loaded session.
+
+    Messages and state are decoded when first asked for, into objects that belong to this
+    `Session` alone: what a caller does to them reaches neither the store nor another caller.
+    Two loads of one session are equal when all they hold is equal.
+    """
+
+    __slots__ = ("_message_bytes", "_messages", "_state", "_state_bytes", "info")
+
+    info: SessionInfo
+
+    def __init__(self, info: SessionInfo, message_bytes: bytes, state_bytes: bytes) -> None:
+        self.info = info
+        self._message_bytes = message_bytes
+        self._state_bytes = state_bytes
+        self._messages: list[Any] | Keep = KEEP
+        self._state: Any = KEEP
+
+    @property
+    def session_id(self) -> str:
+        """The id, as the application gave it."""
+        return self.info.session_id
+
+    @property
+    def generation(self) -> int:
+        """Which version this is; give it as `expected_generation` to save over just this one."""
+        return self.info.generation
+
+    @property
+    def messages(self) -> list[Any]:
+        """The messages, oldest first, as a plain list."""
+        if isinstance(self._messages, Keep):
+            self._messages = list(orjson.loads(self._message_bytes))
+        return self._messages
+
+    @property
+    def state(self) -> Any:
+        """The application's own value."""
+        if self._state is KEEP:
+            self._state = orjson.loads(self._state_bytes)
+        return self._state
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """The application's small indexed mapping."""
+        return self.info.metadata
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """The tags, in the order given."""
+        return self.info.tags
+
+    @property
+    def title(self) -> str | None:
+        """A short name, or None."""
+        return self.info.title
+
+    @property
+    def summary(self) -> str | None:
+        """A longer text, or None."""
+        return self.info.summary
+
+    @property
+    def status(self) -> Status | None:
+        """What the application set, or None."""
+        return self.info.status
+
+    @property
+    def created_at(self) -> datetime:
+        """When the session was first saved."""
+        return self.info.created_at
+
+    @property
+    def updated_at(self) -> datetime:
+        """When it was last changed."""
+        return self.info.updated_at
+
+    @property
+    def completed_at(self) -> datetime | None:
+        """When its status became `completed`, or None."""
+        return self.info.completed_at
+
+    @property
+    def total_cost(self) -> float:
+        """What it cost so far."""
+        return self.info.total_cost
+
+    def __len__(self) -> int:
+        return self.info.message_count
+
+    def __bool__(self) -> bool:
+        # A session without messages is a session.
+        return True
+
+    def replace(
+        self,
+        *,
+        messages: Sequence[Any] | Keep = KEEP,
+        state: Any = KEEP,
+        metadata: dict[str, Any] | Keep = KEEP,
+        tags: Sequence[str] | Keep = KEEP,
+        title: str | None | Keep = KEEP,
+        summary: str | None | Keep = KEEP,
+        status: Status | None | Keep = KEEP,
+    ) -> Changes:
+        """Say what is to change, for `SessionStore.update`.
+
+        Returns:
+            The changes, upon this generation; nothing is written yet.
+        """
+        return Changes(
+            session_id=self.session_id,
+            generation=self.generation,
+            messages=messages,
+            state=state,
+            metadata=metadata,
+            tags=tags,
+            title=title,
+            summary=summary,
+            status=status,
+        )
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Session):
+            return NotImplemented
+        return (
+            self.info == other.info
+            and self.messages == other.messages
+            and bool(self.state == other.state)
+        )
+
+    __hash__ = None  # type: ignore[assignment]  # its messages are a list that may change
+
+    def __repr__(self) -> str:
+        return (
+            f"Session({self.session_id!r}, generation={self.generation}, "
+            f"messages={self.info.message_count})"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What `Session.replace` returns: fields to change upon one generation; KEEP keeps."""
+
+    session_id: str
+    generation: int
+    messages: Sequence[Any] | Keep = KEEP
+    state: Any = KEEP
+    metadata: dict[str, Any] | Keep = KEEP
+    tags: Sequence[str] | Keep = KEEP
+    title: str | None | Keep = KEEP
+    summary: str | None | Keep = KEEP
+    status: Status | None | Keep = KEEP
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """The answer to a change; when it arrives, the change is as durable as the store promises.
+
+    Attributes:
+        session_id: The session changed.
+        generation: Its generation with this change; 1 means it was created.
+        message_count: How many messages it has with this change.
+    """
+
+    session_id: str
+    generation: int
+    message_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """One session that a cleanup removed, or would remove.
+
+    Attributes:
+        session_id: The session.
+        reason: `age` or `count`.
+        detail: The reason in words.
+    """
+
+    session_id: str
+    reason: Literal["age", "count"]
+    detail: str
+
+
+class Page(Sequence[T]):
+    """Part of a list, with the cursor that continues it.
+
+    Attributes:
+        cursor: Give it to the same call for the next page; None at the end.
+    """
+
+    __slots__ = ("_items", "cursor")
+
+    def __init__(self, items: Sequence[T], cursor: str | None) -> None:
+        self._items = tuple(items)
+        self.cursor = cursor
+
+    @overload
+    def __getitem__(self, index: int) -> T: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[T]: ...
+    def __getitem__(self, index: int | slice) -> T | Sequence[T]:
+        return self._items[index]
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, Page):
+            return self._items == other._items and self.cursor == other.cursor
+        return NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]  # a page is compared, never a key
+
+    def __repr__(self) -> str:
+        return f"Page({list(self._items)!r}, cursor={self.cursor!r})"
+
+
+MAX_TAGS: Final = 1000
+MAX_TAG_LENGTH: Final = 256
+
+
+def check_tags(tags: object) -> tuple[str, ...]:
+    """Return tags as a tuple without doubles, in the order given.
+
+    Raises:
+        TypeError: A str, or something that is no iterable of str.
+        InvalidValue: A blank tag, too many, or one too long.
+    """
+    if isinstance(tags, str) or not hasattr(tags, "__iter__"):
+        raise TypeError(f"tags must be a sequence of str, not {type(tags).__name__}")
+    kept: dict[str, None] = {}
+    for tag in tags:
+        if not isinstance(tag, str):
+            raise TypeError(f"a tag must be a str, not {type(tag).__name__}")
+        if not tag.strip() or len(tag) > MAX_TAG_LENGTH:
+            raise InvalidValue(
+                f"tag {tag[:40]!r} is blank or longer than {MAX_TAG_LENGTH} characters",
+            )
+        kept[tag] = None
+    if len(kept) > MAX_TAGS:
+        raise InvalidValue(f"{len(kept)} tags are more than {MAX_TAGS}")
+    return tuple(kept)

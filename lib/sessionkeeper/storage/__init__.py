@@ -1,0 +1,1 @@
+"""Bytes on the disk. No threads, no sessions' meaning."""

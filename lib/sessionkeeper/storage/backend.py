@@ -1,0 +1,200 @@
+"""What the actor asks of a backend, and what it gets back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from sessionkeeper.errors import SessionKeeperError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from datetime import datetime
+    from pathlib import Path
+
+    from sessionkeeper.session import Saved
+    from sessionkeeper.storage.documents import Document, Record
+
+
+@dataclass(frozen=True, slots=True)
+class Put:
+    """Store this version of a session, in place of the one before."""
+
+    document: Document
+
+
+@dataclass(frozen=True, slots=True)
+class Trash:
+    """Move a session to the trash.
+
+    Attributes:
+        record: The version that goes.
+        lsn: The number of this change.
+        reason: Why, in words.
+        at: When the grace begins.
+        request_id: The command that asked for it.
+    """
+
+    record: Record
+    lsn: int
+    reason: str
+    at: datetime
+    request_id: str
+
+
+Change = Put | Trash
+
+
+class CommitUncertain(SessionKeeperError):
+    """A commit failed after its first rename: part of it may be visible, or durable.
+
+    Only the recovery scan can tell; the actor crashes to get one.
+    """
+
+    default_hint = "The store looks at the disk again and answers what it finds."
+
+
+ProblemKind = Literal[
+    "corrupt",  # moved to the quarantine
+    "rot",  # moved to the quarantine: its bytes changed while its name, size and time did not
+    "unreadable",  # left alone: permission or input/output error
+    "not-a-file",  # left alone: a folder, link, pipe, socket or device
+    "newer-version",  # left alone
+    "id-mismatch",  # moved to the quarantine
+    "duplicate",  # left alone: another file holds a higher generation of the same session
+    "adopted",  # a hand-made file, taken
+    "vanished",  # a file that was removed by hand
+    "conflict",  # a hand edit that met a write, kept aside
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something in the folder that is not as the store left it."""
+
+    kind: ProblemKind
+    path: Path
+    detail: str
+    session_id: str | None = None
+
+
+@dataclass(slots=True)
+class RecoveryReport:
+    """What the recovery scan found.
+
+    Attributes:
+        records: Every session that can be used, by id.
+        lsn: The highest log sequence number seen; 0 for none.
+        problems: What was not as it should be, and what was done about it.
+        swept: How many unpublished temporaries of a dead owner were removed.
+        seconds: How long the scan took.
+        removed: The requests that deletes in the trash fulfilled, and those that the deleted
+            versions had fulfilled.
+    """
+
+    records: dict[str, Record] = field(default_factory=dict)
+    lsn: int = 0
+    problems: list[Problem] = field(default_factory=list)
+    swept: int = 0
+    seconds: float = 0.0
+    removed: dict[str, Saved | bool] = field(default_factory=dict)
+
+    def answer(self, session_id: str, request_id: str) -> Saved | bool | None:
+        """What a request achieved before the crash; None if it never happened."""
+        record = self.records.get(session_id)
+        if record is not None:
+            found = fulfilled(record, request_id)
+            if found is not None:
+                return found
+        return self.removed.get(request_id)
+
+    def __str__(self) -> str:
+        """The report for a person, one finding a line."""
+        lines = [f"{len(self.records)} sessions recovered in {self.seconds:.3f} s"]
+        if self.swept:
+            lines.append(f"{self.swept} unpublished temporaries removed")
+        lines += [f"{p.kind}: {p.path.name}: {p.detail}" for p in self.problems]
+        return "\n".join(lines)
+
+
+def fulfilled(record: Record, request_id: str) -> Saved | None:
+    """The answer to a request that this version contains, or None."""
+    for request in record.requests:
+        if request.request_id == request_id:
+            return request.answer(record.session_id)
+    return None
+
+
+class Backend(Protocol):
+    """Where sessions are kept. One thread commits; any thread reads."""
+
+    def recover(self) -> RecoveryReport:
+        """Look at all there is; called before the first commit and after each crash."""
+        ...
+
+    def commit(self, batch: Sequence[Change]) -> None:
+        """Apply changes in order; durable on return.
+
+        Raises:
+            StorageFailed: Nothing of the batch was written.
+            PathBlocked: Something stands in the way of one; nothing of the batch was written.
+            CommitUncertain: Part of it may have been written.
+        """
+        ...
+
+    def read(self, session_id: str) -> Document | None:
+        """The current version, or None if there is no such session.
+
+        Raises:
+            CorruptDocument: Its file is damaged.
+            NewerVersion: Its file is of a newer version.
+            PathBlocked: Its file cannot be read, or is no file.
+        """
+        ...
+
+    def keys(self) -> Iterator[str]:
+        """The ids of all sessions, in no order."""
+        ...
+
+    def trashed(self, session_id: str) -> Document | None:
+        """The version deleted last that is still in the trash, or None."""
+        ...
+
+    def purge(self, before: datetime) -> list[str]:
+        """Remove for good what was trashed before that instant; returns the session ids."""
+        ...
+
+    def suspects(self) -> list[str]:
+        """Names of files that are not as last published; called from any thread."""
+        ...
+
+    def changed(self, names: Iterable[str]) -> list[str]:
+        """Those of the names whose files are not as last published; from any thread."""
+        ...
+
+    def file_name(self, session_id: str) -> str:
+        """The name of the file that a session has, or would get."""
+        ...
+
+    def reconcile(self, names: Sequence[str], lsn: int) -> Reconciled:
+        """Look at files that may have been changed by hand, and take what is valid.
+
+        Args:
+            names: File names, as `suspects` or a notification gave them.
+            lsn: The highest number in use; changes taken get higher ones.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go of everything; no call follows."""
+        ...
+
+
+@dataclass(slots=True)
+class Reconciled:
+    """What `Backend.reconcile` found: sessions to show anew, sessions gone, problems."""
+
+    records: list[Record] = field(default_factory=list)
+    vanished: list[str] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    lsn: int = 0

@@ -1,0 +1,177 @@
+"""Values to JSON bytes and back, losing nothing in silence.
+
+Two decoders: what carries our own checksum is read with orjson; whatever else lies in a file is
+read with `decode_strict`, which refuses all that the two would understand differently.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any, NoReturn
+
+import orjson
+
+from sessionkeeper.errors import InvalidValue
+
+# orjson writes 254 levels; a document adds two around a message.
+MAX_DEPTH = 250
+_INT_MIN, _INT_MAX = -(2**63), 2**64 - 1
+
+# Without these orjson would write datetimes and dataclasses as something else in silence.
+_STRICT = orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_DATACLASS
+
+
+def encode(value: Any, *, where: str = "value") -> bytes:
+    """Encode one value as compact UTF-8 JSON on one line.
+
+    A value is accepted if JSON gives it back equal. That is tried, not guessed: the bytes are
+    decoded again and compared, which costs less than walking the value in Python.
+
+    Args:
+        value: A JSON value.
+        where: What the value is, for the error.
+
+    Raises:
+        InvalidValue: It would not come back equal; the text names the path to the culprit.
+    """
+    try:
+        encoded = orjson.dumps(value, option=_STRICT)
+    except (orjson.JSONEncodeError, RecursionError, ValueError) as error:
+        raise InvalidValue(_culprit(value, where) or f"{where}: {error}") from error
+    if not _same(orjson.loads(encoded), value):
+        raise InvalidValue(_culprit(value, where) or f"{where} would not come back equal")
+    return encoded
+
+
+def _same(decoded: Any, value: Any) -> bool:
+    try:
+        return bool(decoded == value)
+    except RecursionError:
+        return False
+
+
+def _culprit(value: Any, where: str) -> str | None:
+    """The first thing JSON cannot carry, with its path; None if the walk finds nothing.
+
+    Iterative, so that neither depth nor a cycle can hurt.
+    """
+    stack: list[tuple[Any, str, int]] = [(value, where, 0)]
+    open_containers: set[int] = set()
+    while stack:
+        item, path, depth = stack.pop()
+        problem = _problem_of(item)
+        if problem:
+            return f"{path}: {problem}"
+        if isinstance(item, dict | list):
+            if depth >= MAX_DEPTH or id(item) in open_containers:
+                return f"{path[:200]}: nested deeper than {MAX_DEPTH} levels, or in itself"
+            pairs = item.items() if isinstance(item, dict) else enumerate(item)
+            for key, child in reversed(list(pairs)):
+                if isinstance(item, dict) and not isinstance(key, str):
+                    return f"{path}: the key {key!r} is not a str"
+                if isinstance(key, str) and _lone_surrogate(key):
+                    return f"{path}: a key holds a lone surrogate"
+                stack.append((child, f"{path}[{key!r}]", depth + 1))
+    return None
+
+
+def _problem_of(item: Any) -> str | None:
+    match item:
+        case None | bool() | dict() | list():
+            return None
+        case str():
+            return "the text holds a lone surrogate" if _lone_surrogate(item) else None
+        case int():
+            return None if _INT_MIN <= item <= _INT_MAX else "an integer of more than 64 bits"
+        case float():
+            return None if math.isfinite(item) else f"{item} has no JSON form"
+        case tuple():
+            return "a tuple would come back as a list"
+        case _:
+            return f"{type(item).__name__} has no JSON form"
+
+
+def _lone_surrogate(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return True
+    return False
+
+
+def decode(encoded: bytes) -> Any:
+    """Decode bytes that this library wrote and whose checksum was verified."""
+    return orjson.loads(encoded)
+
+
+class StrictError(ValueError):
+    """Bytes that `decode_strict` refuses.
+
+    Attributes:
+        offset: The byte at which they go wrong, if known.
+    """
+
+    def __init__(self, message: str, offset: int | None = None) -> None:
+        super().__init__(message)
+        self.offset = offset
+
+
+def decode_strict(encoded: bytes) -> Any:
+    """Decode bytes from outside: strict UTF-8, no BOM, no doubtful JSON.
+
+    Raises:
+        StrictError: Empty, not UTF-8, not JSON, a key twice, NaN or infinity, a number that is
+            not exact, lone surrogates, or nesting beyond `MAX_DEPTH`.
+    """
+    if not encoded.strip(b" \t\r\n\x00"):
+        raise StrictError("the file is empty" if not encoded else "the file holds no data", 0)
+    try:
+        text = encoded.decode("utf-8", "strict")
+    except UnicodeDecodeError as error:
+        raise StrictError(f"not UTF-8: {error.reason}", error.start) from error
+    if text.startswith("\ufeff"):
+        raise StrictError("the file starts with a byte order mark", 0)
+    try:
+        value = json.loads(
+            text,
+            object_pairs_hook=_pairs,
+            parse_constant=_no_constant,
+            parse_float=_finite_float,
+            parse_int=_exact_int,
+        )
+    except json.JSONDecodeError as error:
+        offset = len(text[: error.pos].encode("utf-8", "surrogatepass"))
+        raise StrictError(f"not JSON: {error.msg}", offset) from error
+    except RecursionError as error:
+        raise StrictError(f"nested deeper than {MAX_DEPTH} levels") from error
+    culprit = _culprit(value, "document")
+    if culprit:
+        raise StrictError(culprit)
+    return value
+
+
+def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    mapping = dict(pairs)
+    if len(mapping) != len(pairs):
+        seen: set[str] = set()
+        double = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise StrictError(f"the key {double!r} stands twice in one object")
+    return mapping
+
+
+def _no_constant(text: str) -> NoReturn:
+    raise StrictError(f"{text} is not JSON")
+
+
+def _finite_float(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise StrictError(f"the number {text[:40]} is out of range")
+    return number
+
+
+def _exact_int(text: str) -> int:
+    if len(text) > len(str(_INT_MIN)) or not _INT_MIN <= int(text) <= _INT_MAX:
+        raise StrictError(f"the integer {text[:40]} has more than 64 bits")
+    return int(text)

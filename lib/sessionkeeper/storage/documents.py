@@ -1,0 +1,401 @@
+r"""The session document: one JSON object, laid out in lines, with a checksum at its end.
+
+    {"format":"sessionkeeper","version":1,"session_id":"s1","namespace":"",
+    "messages":[
+    {"role":"user","content":"Refund?"},
+    {"role":"assistant","content":"Sent."}
+    ],
+    "state":null,
+    "generation":2,"lsn":7, … ,"checksum":"0f…"}
+
+JSON escapes line breaks inside strings, so a line break in the file is always one of ours: the
+parts are found without parsing, the caller's bytes are never re-encoded, and `grep`, `diff` and
+`tail` work. The checksum (BLAKE2b, 16 bytes, hex) covers every byte before `,"checksum"`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any, Final
+
+from sessionkeeper.errors import CorruptDocument, InvalidSessionId, InvalidValue, NewerVersion
+from sessionkeeper.layout import check_session_id
+from sessionkeeper.session import Saved, Session, SessionInfo, check_tags
+from sessionkeeper.storage.codec import StrictError, decode, decode_strict, encode
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+FORMAT: Final = "sessionkeeper"
+VERSION: Final = 1
+
+_HEAD_END = b",\n"
+_MESSAGES = b'"messages":[\n'
+_MESSAGES_END = b"],\n"
+_STATE = b'"state":'
+_CHECKSUM = b',"checksum":"'
+_TAIL_LENGTH = len(_CHECKSUM) + 32 + len(b'"}\n')
+_JOINT = b",\n"
+
+# More chunks than this are joined: the tuple is copied on each append, the bytes are not.
+_MAX_CHUNKS = 64
+
+# Keys given by callers are remembered for so many changes of their session.
+MAX_REMEMBERED_KEYS = 64
+
+_UNIX_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+EMPTY_OBJECT = b"{}"
+NULL = b"null"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A change that this version of the document contains, so that it is never applied twice.
+
+    Attributes:
+        request_id: Given by the store for every command, or by the caller as idempotency key.
+        generation: The generation it made.
+        message_count: The number of messages it left.
+        keyed: Whether the caller gave it; such are remembered, others only until the next turn.
+    """
+
+    request_id: str
+    generation: int
+    message_count: int
+    keyed: bool
+
+    def answer(self, session_id: str) -> Saved:
+        """The answer its caller was, or should have been, given."""
+        return Saved(session_id, self.generation, self.message_count)
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """All that the actor assigns to one version of a session: the last line of its file."""
+
+    session_id: str
+    namespace: str
+    generation: int
+    lsn: int
+    created_at: datetime
+    updated_at: datetime
+    completed_at: datetime | None
+    persisted_until: datetime | None
+    status: str | None
+    title: str | None
+    summary: str | None
+    tags: tuple[str, ...]
+    message_count: int
+    total_cost: float
+    metadata: bytes = EMPTY_OBJECT
+    requests: tuple[Request, ...] = ()
+    extra: bytes = EMPTY_OBJECT
+
+    def info(self) -> SessionInfo:
+        """A copy for callers."""
+        return SessionInfo(
+            session_id=self.session_id,
+            namespace=self.namespace,
+            generation=self.generation,
+            lsn=self.lsn,
+            created_at=self.created_at,
+            updated_at=self.updated_at,
+            completed_at=self.completed_at,
+            persisted_until=self.persisted_until,
+            status=self.status,
+            title=self.title,
+            summary=self.summary,
+            tags=self.tags,
+            message_count=self.message_count,
+            total_cost=self.total_cost,
+            metadata=decode(self.metadata),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One version of a session as encoded bytes.
+
+    Attributes:
+        record: What the actor assigned.
+        chunks: The messages: each chunk is one or more message lines joined by `,\n`.
+        state: The application's value, encoded.
+        size: Bytes of chunks, state and metadata together, for the cache's bound.
+    """
+
+    record: Record
+    chunks: tuple[bytes, ...] = ()
+    state: bytes = NULL
+    size: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        size = sum(map(len, self.chunks)) + len(self.state) + len(self.record.metadata)
+        object.__setattr__(self, "size", size)
+
+    def with_appended(self, chunk: bytes, record: Record) -> Document:
+        """The next version, with the message lines of `chunk` at its end."""
+        chunks = (*self.chunks, chunk) if chunk else self.chunks
+        if len(chunks) > _MAX_CHUNKS:
+            chunks = (_JOINT.join(chunks),)
+        return replace(self, record=record, chunks=chunks)
+
+    def session(self, last: int | None = None) -> Session:
+        """A session object of its own for a caller, with all messages or the `last` ones."""
+        body = _JOINT.join(self.chunks)
+        if last is not None and last < self.record.message_count:
+            # No message holds a line break, so the lines before need not be decoded.
+            body = _JOINT.join(body.rsplit(_JOINT, last)[1:])
+        return Session(self.record.info(), b"[" + body + b"]", self.state)
+
+
+def encode_messages(messages: Sequence[Any]) -> bytes:
+    """Encode messages as lines joined by `,\\n`; empty for no messages.
+
+    Raises:
+        InvalidValue: One of them would not come back equal; the text says which and where.
+    """
+    return _JOINT.join(
+        [encode(message, where=f"messages[{index}]") for index, message in enumerate(messages)],
+    )
+
+
+# --- writing ------------------------------------------------------------------------------
+
+
+def encode_document(document: Document) -> list[bytes]:
+    """The bytes of the file, in chunks for one gathered write."""
+    record = document.record
+    head = b'{"format":"%s","version":%d,"session_id":%s,"namespace":%s' % (
+        FORMAT.encode(),
+        VERSION,
+        encode(record.session_id),
+        encode(record.namespace),
+    )
+    body = _JOINT.join(document.chunks)
+    before = head + _HEAD_END + _MESSAGES
+    after = b"%s%s%s%s,\n%s" % (
+        b"\n" if body else b"",
+        _MESSAGES_END,
+        _STATE,
+        document.state,
+        _encode_record(record),
+    )
+    digest = blake2b(before, digest_size=16)
+    digest.update(body)
+    digest.update(after)
+    return [before, body, after, _CHECKSUM + digest.hexdigest().encode() + b'"}\n']
+
+
+def _encode_record(record: Record) -> bytes:
+    fields: dict[str, Any] = {
+        "generation": record.generation,
+        "lsn": record.lsn,
+        "created_at": _iso(record.created_at),
+        "updated_at": _iso(record.updated_at),
+        "completed_at": record.completed_at and _iso(record.completed_at),
+        "persistedUntil": record.persisted_until and _unix_ms(record.persisted_until),
+        "status": record.status,
+        "title": record.title,
+        "summary": record.summary,
+        "tags": list(record.tags),
+        "message_count": record.message_count,
+        "total_cost": record.total_cost,
+    }
+    line = encode(fields, where="record")[1:-1] + b',"metadata":' + record.metadata
+    if record.requests:
+        requests = [
+            [r.request_id, r.generation, r.message_count, r.keyed] for r in record.requests
+        ]
+        line += b',"requests":' + encode(requests, where="requests")
+    if record.extra != EMPTY_OBJECT:
+        line += b"," + record.extra[1:-1]
+    return line
+
+
+def _iso(moment: datetime) -> str:
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ").rjust(27, "0")
+
+
+def _unix_ms(moment: datetime) -> int:
+    return (moment - _UNIX_EPOCH) // timedelta(milliseconds=1)
+
+
+# --- reading ------------------------------------------------------------------------------
+
+
+def decode_document(data: bytes) -> Document | None:
+    """Read bytes that this library wrote.
+
+    Returns:
+        The document, or None if the bytes do not carry a valid checksum of ours.
+
+    Raises:
+        NewerVersion: The checksum is right and the version is newer than this library.
+        CorruptDocument: The checksum is right and the content is not a session all the same.
+    """
+    covered = len(data) - _TAIL_LENGTH
+    if covered < 0 or data[covered : covered + len(_CHECKSUM)] != _CHECKSUM:
+        return None
+    view = memoryview(data)
+    expected = data[covered + len(_CHECKSUM) : -3]
+    if data[-3:] != b'"}\n':
+        return None
+    if blake2b(view[:covered], digest_size=16).hexdigest().encode() != expected:
+        return None
+    head_end = data.find(_HEAD_END)
+    state_end = data.rfind(b"\n", 0, covered)
+    state_start = data.rfind(b"\n", 0, state_end) + 1
+    messages_start = head_end + len(_HEAD_END) + len(_MESSAGES)
+    messages_end = state_start - len(_MESSAGES_END)
+    head = decode(data[:head_end] + b"}")
+    _check_format(head)
+    if (
+        data[messages_start - len(_MESSAGES) : messages_start] != _MESSAGES
+        or data[messages_end:state_start] != _MESSAGES_END
+        or data[state_start : state_start + len(_STATE)] != _STATE
+    ):
+        raise CorruptDocument("its lines are not those of a session document")
+    body = data[messages_start : messages_end - 1] if messages_end > messages_start else b""
+    fields = decode(b"{" + data[state_end + 1 : covered] + b"}")
+    record = _record_of({**head, **fields}, message_count=int(fields["message_count"]))
+    state = data[state_start + len(_STATE) : state_end - 1]
+    return Document(record, (body,) if body else (), state)
+
+
+def decode_foreign(data: bytes, now: datetime) -> Document:
+    """Read a document that a person, or another program, has written or edited.
+
+    Only `format`, `version`, `session_id` and `messages` must be there; what is absent gets its
+    default. Unknown fields are kept.
+
+    Args:
+        data: The file's bytes.
+        now: What absent times become.
+
+    Raises:
+        CorruptDocument: It is no session document; the text says why.
+        NewerVersion: It is one of a newer version.
+    """
+    try:
+        fields = decode_strict(data)
+    except StrictError as error:
+        raise CorruptDocument(str(error), offset=error.offset) from error
+    if not isinstance(fields, dict):
+        raise CorruptDocument(f"a session document is an object, not {type(fields).__name__}")
+    _check_format(fields)
+    fields.pop("checksum", None)
+    messages = fields.pop("messages", None)
+    if not isinstance(messages, list):
+        raise CorruptDocument("`messages` is not a list")
+    state = encode(fields.pop("state", None))
+    fields.setdefault("created_at", _iso(now))
+    fields.setdefault("updated_at", fields["created_at"])
+    record = _record_of(fields, message_count=len(messages))
+    chunk = encode_messages(messages)
+    return Document(record, (chunk,) if chunk else (), state)
+
+
+def _check_format(fields: dict[str, Any]) -> None:
+    if fields.get("format") != FORMAT:
+        raise CorruptDocument(f"`format` is not {FORMAT!r}")
+    version = fields.get("version")
+    if type(version) is not int or version < 1:
+        raise CorruptDocument("`version` is not a whole number above 0")
+    if version > VERSION:
+        raise NewerVersion(f"version {version} is newer than {VERSION}")
+
+
+def _record_of(fields: dict[str, Any], *, message_count: int) -> Record:
+    """Build the record from decoded fields, checking every type.
+
+    Raises:
+        CorruptDocument: A field has the wrong type; the text names it.
+    """
+    known = dict(fields)
+    for name in ("format", "version", "message_count"):
+        known.pop(name, None)
+    try:
+        created_at = _moment(known.pop("created_at"), "created_at")
+        return Record(
+            session_id=check_session_id(known.pop("session_id", None)),
+            namespace=_typed(known.pop("namespace", ""), str, "namespace"),
+            generation=_whole(known.pop("generation", 1), "generation", least=1),
+            lsn=_whole(known.pop("lsn", 0), "lsn", least=0),
+            created_at=created_at,
+            updated_at=max(_moment(known.pop("updated_at"), "updated_at"), created_at),
+            completed_at=_optional_moment(known.pop("completed_at", None), "completed_at"),
+            persisted_until=_deadline(known.pop("persistedUntil", None)),
+            status=_text(known.pop("status", None), "status"),
+            title=_text(known.pop("title", None), "title"),
+            summary=_text(known.pop("summary", None), "summary"),
+            tags=check_tags(_typed(known.pop("tags", []), list, "tags")),
+            message_count=message_count,
+            total_cost=_number(known.pop("total_cost", 0.0), "total_cost"),
+            metadata=encode(_typed(known.pop("metadata", {}), dict, "metadata")),
+            requests=_requests(known.pop("requests", [])),
+            extra=encode(known),
+        )
+    except (TypeError, KeyError, InvalidSessionId, InvalidValue) as error:
+        detail = error.args[0] if error.args else error
+        raise CorruptDocument(f"not a session: {detail}") from error
+
+
+def _typed(value: Any, kind: type, name: str) -> Any:
+    if type(value) is not kind:
+        raise TypeError(f"`{name}` is {type(value).__name__}, not {kind.__name__}")
+    return value
+
+
+def _text(value: Any, name: str) -> str | None:
+    return None if value is None else str(_typed(value, str, name))
+
+
+def _whole(value: Any, name: str, *, least: int) -> int:
+    number = int(_typed(value, int, name))
+    if number < least:
+        raise TypeError(f"`{name}` is {number}, less than {least}")
+    return number
+
+
+def _number(value: Any, name: str) -> float:
+    if type(value) not in (int, float):
+        raise TypeError(f"`{name}` is {type(value).__name__}, not a number")
+    return float(value)
+
+
+def _moment(value: Any, name: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(_typed(value, str, name))
+        aware = moment.tzinfo is not None
+        moment = moment.astimezone(UTC)
+    except (ValueError, OverflowError) as error:
+        raise TypeError(f"`{name}` is no ISO 8601 time") from error
+    if not aware:
+        raise TypeError(f"`{name}` has no time zone")
+    return moment
+
+
+def _optional_moment(value: Any, name: str) -> datetime | None:
+    return None if value is None else _moment(value, name)
+
+
+def _deadline(value: Any) -> datetime | None:
+    if value is None:
+        return None
+    try:
+        return _UNIX_EPOCH + timedelta(milliseconds=_whole(value, "persistedUntil", least=0))
+    except OverflowError as error:
+        raise TypeError("`persistedUntil` is out of range") from error
+
+
+def _requests(value: Any) -> tuple[Request, ...]:
+    found: list[Request] = []
+    for entry in _typed(value, list, "requests"):
+        match entry:
+            case [str() as request_id, int() as generation, int() as count, bool() as keyed]:
+                found.append(Request(request_id, generation, count, keyed))
+            case _:
+                raise TypeError("`requests` holds something else than requests")
+    return tuple(found)

@@ -1,0 +1,97 @@
+"""What a file in the sessions folder is: one of ours, a person's, or nothing to be read."""
+
+from __future__ import annotations
+
+import stat
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sessionkeeper.errors import CorruptDocument, NewerVersion
+from sessionkeeper.layout import belongs
+from sessionkeeper.storage.backend import Problem
+from sessionkeeper.storage.documents import decode_document, decode_foreign
+from sessionkeeper.storage.platform import NotRegularError, Signature
+
+if TYPE_CHECKING:
+    from datetime import datetime
+    from pathlib import Path
+
+    from sessionkeeper.storage.documents import Document, Record
+    from sessionkeeper.storage.platform import FileSystem
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A session file as it was last published or taken."""
+
+    record: Record
+    signature: Signature
+
+
+@dataclass(frozen=True, slots=True)
+class Valid:
+    """A file that holds a session.
+
+    Attributes:
+        document: What it holds.
+        signature: Of the file read.
+        ours: Whether it carries our checksum; else a person, or another program, wrote it.
+    """
+
+    document: Document
+    signature: Signature
+    ours: bool
+
+
+def examine(fs: FileSystem, path: Path, known: Known | None, now: datetime) -> Valid | Problem:
+    """Read one file and say what it is; changes nothing.
+
+    Args:
+        fs: The file system.
+        path: A file that stands in the sessions folder.
+        known: What was last published there, if anything; tells rot from a hand edit.
+        now: What absent times of a hand-made file become.
+
+    Raises:
+        FileNotFoundError: There is no such file any more.
+    """
+    status = fs.status(path)
+    if status is None:
+        raise FileNotFoundError(path)
+    if not stat.S_ISREG(status.st_mode):
+        return Problem("not-a-file", path, _kind_of(status.st_mode))
+    try:
+        data, signature = fs.read(path)
+    except FileNotFoundError:
+        raise
+    except NotRegularError as error:
+        return Problem("not-a-file", path, error.strerror or str(error))
+    except OSError as error:
+        return Problem("unreadable", path, error.strerror or str(error))
+    try:
+        document = decode_document(data)
+        ours = document is not None
+        if document is None and known is not None and known.signature == signature:
+            return Problem("rot", path, "its bytes changed, its size and time did not")
+        document = document or decode_foreign(data, now)
+    except NewerVersion as error:
+        return Problem("newer-version", path, str(error.args[0]))
+    except CorruptDocument as error:
+        where = "" if error.offset is None else f" at byte {error.offset}"
+        return Problem("corrupt", path, f"{error.args[0]}{where}")
+    session_id = document.record.session_id
+    if not belongs(path.stem, session_id):
+        return Problem("id-mismatch", path, f"it says it is {session_id[:80]!r}")
+    return Valid(document, signature, ours)
+
+
+def _kind_of(mode: int) -> str:
+    for test, name in (
+        (stat.S_ISDIR, "a folder"),
+        (stat.S_ISLNK, "a symbolic link"),
+        (stat.S_ISFIFO, "a pipe"),
+        (stat.S_ISSOCK, "a socket"),
+    ):
+        if test(mode):
+            return name
+    return "a device"

@@ -1,0 +1,87 @@
+"""The memory backend: the durability level `memory`. Nothing touches the disk."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sessionkeeper.storage.backend import Put, Reconciled, RecoveryReport, Trash
+from sessionkeeper.storage.documents import Document
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from datetime import datetime
+
+    from sessionkeeper.storage.backend import Change
+
+
+class MemoryBackend:
+    """A `Backend` in a dict; it survives crashes of the actor, not the process."""
+
+    def __init__(self) -> None:
+        self._documents: dict[str, Document] = {}
+        self._removed: list[tuple[Trash, Document]] = []
+
+    def recover(self) -> RecoveryReport:
+        """What the dict holds."""
+        records = {key: document.record for key, document in self._documents.items()}
+        report = RecoveryReport(records=records)
+        report.lsn = max((record.lsn for record in records.values()), default=0)
+        for change, document in self._removed:
+            report.removed[change.request_id] = True
+            for request in document.record.requests:
+                report.removed[request.request_id] = request.answer(document.record.session_id)
+            report.lsn = max(report.lsn, change.lsn)
+        return report
+
+    def commit(self, batch: Sequence[Change]) -> None:
+        """Apply changes in order. See `Backend.commit`."""
+        for change in batch:
+            if isinstance(change, Put):
+                self._documents[change.document.record.session_id] = change.document
+            else:
+                document = self._documents.pop(change.record.session_id)
+                self._removed.append((change, document))
+
+    def read(self, session_id: str) -> Document | None:
+        """The current version, or None."""
+        return self._documents.get(session_id)
+
+    def keys(self) -> Iterator[str]:
+        """The ids of all sessions."""
+        return iter(list(self._documents))
+
+    def trashed(self, session_id: str) -> Document | None:
+        """The version deleted last that is still in the trash."""
+        for change, document in reversed(self._removed):
+            if change.record.session_id == session_id:
+                return document
+        return None
+
+    def purge(self, before: datetime) -> list[str]:
+        """Remove for good what was trashed before that instant."""
+        gone = [change.record.session_id for change, _ in self._removed if change.at < before]
+        self._removed = [entry for entry in self._removed if entry[0].at >= before]
+        return gone
+
+    def suspects(self) -> list[str]:
+        """None: nobody else can reach the dict."""
+        return []
+
+    def changed(self, names: Iterable[str]) -> list[str]:
+        """None: nobody else can reach the dict."""
+        del names
+        return []
+
+    def file_name(self, session_id: str) -> str:
+        """The id: there are no files."""
+        return session_id
+
+    def reconcile(self, names: Sequence[str], lsn: int) -> Reconciled:
+        """Nothing to look at."""
+        del names
+        return Reconciled(lsn=lsn)
+
+    def close(self) -> None:
+        """Let go of all sessions."""
+        self._documents.clear()
+        self._removed.clear()

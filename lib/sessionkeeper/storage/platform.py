@@ -1,0 +1,166 @@
+"""The file system, as one object that can be replaced by a faulty one.
+
+Every byte the store writes goes through `FileSystem.write_new`, and every name it changes
+through `replace`, `link` or `unlink`. Differences between systems stay in here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sessionkeeper.layout import FILE_MODE, FOLDER_MODE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+IOV_MAX = 1024
+# A session file is read whole; more than this is no session (a gigabyte of JSON).
+MAX_FILE_BYTES = 1024**3
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """What tells one content of a path from another without reading it.
+
+    Never ctime: our own links change it.
+    """
+
+    inode: int
+    size: int
+    mtime_ns: int
+
+    @classmethod
+    def of(cls, status: os.stat_result) -> Signature:
+        """The signature of a file with that status."""
+        return cls(status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+class NotRegularError(OSError):
+    """The path is a folder, a link, a pipe, a socket or a device."""
+
+
+class FileSystem:
+    """The operations the store needs, on the real file system."""
+
+    def make_folder(self, path: Path) -> None:
+        """Create a folder for the owner only, with its parents; one that exists is left as is."""
+        if not path.parent.is_dir():
+            self.make_folder(path.parent)
+        with contextlib.suppress(FileExistsError):
+            path.mkdir(mode=FOLDER_MODE)
+
+    def write_new(self, path: Path, chunks: Sequence[bytes]) -> Signature:
+        """Write a file that did not exist, readable by the owner only; its bytes are durable.
+
+        Its name is not: that takes `sync_folder`.
+
+        Returns:
+            The signature, which stays with the file when it is renamed.
+
+        Raises:
+            OSError: As the system said; the file is removed again.
+        """
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
+        try:
+            try:
+                _write_all(descriptor, chunks)
+                self.sync(descriptor)
+                return Signature.of(os.fstat(descriptor))
+            finally:
+                os.close(descriptor)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                path.unlink()
+            raise
+
+    def sync(self, descriptor: int) -> None:
+        """Make a file's bytes durable. A failure is final for that descriptor: never retried."""
+        os.fsync(descriptor)
+
+    def replace(self, source: Path, target: Path) -> None:
+        """Rename over whatever is there; atomic, not yet durable."""
+        source.replace(target)
+
+    def link(self, source: Path, target: Path) -> None:
+        """Give a file a second name, without following links."""
+        os.link(source, target, follow_symlinks=False)
+
+    def unlink(self, path: Path) -> None:
+        """Remove a name."""
+        path.unlink()
+
+    def remove_folder(self, path: Path) -> None:
+        """Remove an empty folder."""
+        path.rmdir()
+
+    def sync_folder(self, path: Path) -> None:
+        """Make the names in a folder durable."""
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def status(self, path: Path) -> os.stat_result | None:
+        """The status of what stands there, links not followed; None if nothing does."""
+        try:
+            return path.lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def read(self, path: Path) -> tuple[bytes, Signature]:
+        """Read a regular file whole, never following a link and never blocking on a pipe.
+
+        Raises:
+            NotRegularError: It is no regular file.
+            OSError: As the system said; EFBIG for more than `MAX_FILE_BYTES`.
+        """
+        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+        try:
+            descriptor = os.open(path, flags)
+        except OSError as error:
+            if error.errno in (errno.ELOOP, errno.ENXIO, errno.ENODEV):
+                raise NotRegularError(error.errno, "not a regular file", str(path)) from error
+            raise
+        try:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                raise NotRegularError(errno.EINVAL, "not a regular file", str(path))
+            if status.st_size > MAX_FILE_BYTES:
+                raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
+            return _read_all(descriptor, status.st_size), Signature.of(status)
+        finally:
+            os.close(descriptor)
+
+    def entries(self, folder: Path) -> Iterator[os.DirEntry[str]]:
+        """What stands in a folder, in no order."""
+        with os.scandir(folder) as entries:
+            yield from entries
+
+
+def _write_all(descriptor: int, chunks: Sequence[bytes]) -> None:
+    pending = [memoryview(chunk) for chunk in chunks if chunk]
+    while pending:
+        written = os.writev(descriptor, pending[:IOV_MAX])
+        while written:  # a short write stops anywhere, also inside a chunk
+            head = pending[0]
+            if written < len(head):
+                pending[0] = head[written:]
+                break
+            written -= len(head)
+            del pending[0]
+
+
+def _read_all(descriptor: int, expected: int) -> bytes:
+    parts: list[bytes] = []
+    while True:
+        part = os.read(descriptor, max(expected + 1, 65536))
+        if not part:
+            return parts[0] if len(parts) == 1 else b"".join(parts)
+        parts.append(part)

@@ -1,0 +1,245 @@
+"""Reading a store's folder without owning it."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, NoReturn
+
+from sessionkeeper.errors import (
+    CorruptDocument,
+    IdMismatch,
+    NewerVersion,
+    PathBlocked,
+    SessionKeeperError,
+    StoreReadOnly,
+)
+from sessionkeeper.layout import SUFFIX, plain_stem
+from sessionkeeper.storage.backend import Problem, Reconciled, RecoveryReport
+from sessionkeeper.storage.documents import decode_document, decode_foreign
+from sessionkeeper.storage.examine import Known, Valid, examine
+from sessionkeeper.storage.names import NameTable
+from sessionkeeper.storage.platform import Signature
+from sessionkeeper.storage.trash import TrashFolder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from datetime import datetime
+    from pathlib import Path
+
+    from sessionkeeper.clock import Clock
+    from sessionkeeper.layout import Layout
+    from sessionkeeper.storage.backend import Change
+    from sessionkeeper.storage.documents import Document
+    from sessionkeeper.storage.platform import FileSystem
+
+
+class FolderReader:
+    """The read side of a folder: what each file is, and one session at a time.
+
+    It changes nothing, and works beside a live owner: files are replaced whole.
+    """
+
+    def __init__(self, layout: Layout, fs: FileSystem, clock: Clock) -> None:
+        self._layout = layout
+        self._fs = fs
+        self._clock = clock
+        self._names = NameTable()
+        # The file of each session in use, by stem; also read by other threads, one get at a time.
+        self._files: dict[str, Known] = {}
+        # What stands where a session's file could be, and must not be replaced.
+        self._blocked: dict[str, tuple[Signature | None, SessionKeeperError]] = {}
+        self._trash = TrashFolder(fs, layout.trash)
+
+    def recover(self) -> RecoveryReport:
+        """Look at every file; whatever cannot be used is reported and left alone."""
+        started = time.perf_counter()
+        report = RecoveryReport()
+        self._start_over()
+        for path in self._session_paths():
+            self._scan(path, None, report)
+        report.seconds = time.perf_counter() - started
+        return report
+
+    def read(self, session_id: str) -> Document | None:
+        """The version in the session's file; see `Backend.read`."""
+        stem = self._names.find(session_id)
+        if stem is None:
+            self._raise_if_blocked(plain_stem(session_id), session_id)
+            return None
+        path = self._path(stem)
+        try:
+            data, _ = self._fs.read(path)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise _blocked_error(path, session_id, str(error.strerror)) from error
+        document = self._decode(data, path, session_id)
+        if document.record.session_id != session_id:
+            raise IdMismatch(
+                f"{path.name} says it is {document.record.session_id[:80]!r}",
+                session_id=session_id,
+                path=path,
+            )
+        return document
+
+    def keys(self) -> Iterator[str]:
+        """The ids of all sessions."""
+        return iter([known.record.session_id for known in list(self._files.values())])
+
+    def trashed(self, session_id: str) -> Document | None:
+        """The version deleted last that is still in the trash."""
+        return self._trash.find(session_id)
+
+    def suspects(self) -> list[str]:
+        """Names of files that are not as last seen, and of those that are gone."""
+        present = {path.name for path in self._session_paths()}
+        known = {stem + SUFFIX for stem in (*dict(self._files), *dict(self._blocked))}
+        return self.changed(sorted(present | known))
+
+    def changed(self, names: Iterable[str]) -> list[str]:
+        """Those of the names whose files are not as last seen."""
+        return [path.name for path in self._reconcilable(names) if not self._as_seen(path)]
+
+    def _as_seen(self, path: Path) -> bool:
+        known = self._files.get(path.stem)
+        stop = self._blocked.get(path.stem)
+        expected = known.signature if known else stop[0] if stop else None
+        status = self._fs.status(path)
+        return expected == (None if status is None else Signature.of(status))
+
+    def commit(self, batch: Sequence[Change]) -> None:  # noqa: ARG002 - the protocol's
+        """Refused."""
+        self._refuse()
+
+    def purge(self, before: datetime) -> list[str]:  # noqa: ARG002 - the protocol's
+        """Refused."""
+        self._refuse()
+
+    def file_name(self, session_id: str) -> str:
+        """The name of the file that a session has, or would get."""
+        return self._names.stem_for(session_id) + SUFFIX
+
+    def reconcile(self, names: Sequence[str], lsn: int) -> Reconciled:
+        """Look at files again that an owner, or a person, may have changed."""
+        report = RecoveryReport(lsn=lsn)
+        result = Reconciled()
+        for path in self._reconcilable(names):
+            known = self._files.pop(path.stem, None)
+            if known is not None:
+                self._names.release(known.record.session_id)
+            self._blocked.pop(path.stem, None)
+            if self._scan(path, None, report) is None and known is not None:
+                result.vanished.append(known.record.session_id)
+        result.records = list(report.records.values())
+        result.problems = report.problems
+        result.lsn = report.lsn
+        return result
+
+    def _reconcilable(self, names: Iterable[str]) -> list[Path]:
+        """The paths of those names, from outside, that a session file can have."""
+        return [
+            self._layout.sessions / name
+            for name in dict.fromkeys(names)
+            if name.endswith(SUFFIX) and not name.startswith(".") and "/" not in name
+        ]
+
+    def close(self) -> None:
+        """Nothing is held."""
+        self._start_over()
+
+    # --- for the writer ---------------------------------------------------------------------
+
+    def _refuse(self) -> NoReturn:
+        raise StoreReadOnly("the store is open for reading only", path=self._layout.root)
+
+    def _decode(self, data: bytes, path: Path, session_id: str) -> Document:
+        try:
+            return decode_document(data) or decode_foreign(data, self._clock.now())
+        except CorruptDocument as error:
+            raise _named(error, path, session_id) from error
+        except NewerVersion as error:
+            raise NewerVersion(str(error.args[0]), session_id=session_id, path=path) from error
+
+    def _start_over(self) -> None:
+        self._names = NameTable()
+        self._files = {}
+        self._blocked = {}
+
+    def _path(self, stem: str) -> Path:
+        return self._layout.sessions / (stem + SUFFIX)
+
+    def _session_paths(self) -> list[Path]:
+        folder = self._layout.sessions
+        names = [e.name for e in self._fs.entries(folder) if e.name.endswith(SUFFIX)]
+        return [folder / name for name in sorted(names) if not name.startswith(".")]
+
+    def _scan(self, path: Path, known: Known | None, report: RecoveryReport) -> Valid | None:
+        """Examine one file and enter what it is; None unless it holds a session to be used."""
+        try:
+            found = examine(self._fs, path, known, self._clock.now())
+        except FileNotFoundError:
+            return None
+        if isinstance(found, Problem):
+            self._block(found)
+            report.problems.append(found)
+            return None
+        if self._admit(path, Known(found.document.record, found.signature), report):
+            return found
+        return None
+
+    def _admit(self, path: Path, known: Known, report: RecoveryReport) -> bool:
+        """Enter a file that holds a session, unless another holds a newer version of it."""
+        record = known.record
+        other = report.records.get(record.session_id)
+        if other is not None and other.generation >= record.generation:
+            detail = f"another file holds generation {other.generation}"
+            double = Problem("duplicate", path, detail, record.session_id)
+            self._block(double)
+            report.problems.append(double)
+            return False
+        if other is not None:
+            self._displace(record.session_id, record.generation, report)
+        self._enter(path.stem, known)
+        report.records[record.session_id] = record
+        report.lsn = max(report.lsn, record.lsn)
+        return True
+
+    def _displace(self, session_id: str, generation: int, report: RecoveryReport) -> None:
+        stem = self._names.stem_for(session_id)
+        del self._files[stem]
+        self._names.release(session_id)
+        detail = f"another file holds generation {generation}"
+        double = Problem("duplicate", self._path(stem), detail, session_id)
+        self._block(double)
+        report.problems.append(double)
+
+    def _enter(self, stem: str, known: Known) -> None:
+        self._files[stem] = known
+        self._names.bind(known.record.session_id, stem)
+        self._blocked.pop(stem, None)
+
+    def _block(self, problem: Problem) -> None:
+        status = self._fs.status(problem.path)
+        signature = None if status is None else Signature.of(status)
+        error: SessionKeeperError
+        if problem.kind == "newer-version":
+            error = NewerVersion(problem.detail, path=problem.path)
+        else:
+            error = _blocked_error(problem.path, None, problem.detail)
+        self._blocked[problem.path.stem] = (signature, error)
+
+    def _raise_if_blocked(self, stem: str, session_id: str) -> None:
+        stop = self._blocked.get(stem)
+        if stop is not None:
+            raise type(stop[1])(str(stop[1].args[0]), session_id=session_id, path=stop[1].path)
+
+
+def _blocked_error(path: Path, session_id: str | None, detail: str) -> PathBlocked:
+    return PathBlocked(f"{path.name} is in the way: {detail}", session_id=session_id, path=path)
+
+
+def _named(error: CorruptDocument, path: Path, session_id: str) -> CorruptDocument:
+    message = f"{path.name} is damaged: {error.args[0]}"
+    return CorruptDocument(message, session_id=session_id, path=path, offset=error.offset)
+
+

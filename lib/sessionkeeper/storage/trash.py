@@ -1,0 +1,148 @@
+"""The trash: one folder for each removal, with a manifest written before anything moves.
+
+A removal is complete when the session's file lies in its folder. A folder without one is a
+removal that never happened, and recovery takes it away.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from sessionkeeper.events import logger
+from sessionkeeper.session import Saved
+from sessionkeeper.storage.documents import decode_document
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from sessionkeeper.storage.backend import Trash
+    from sessionkeeper.storage.documents import Document
+    from sessionkeeper.storage.platform import FileSystem
+
+MANIFEST = "removal.json"
+SESSION = "session.json"
+BACKUPS = "backups"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One removal.
+
+    Attributes:
+        folder: Where it lies.
+        lsn: The number of the removal.
+        session_id: What was removed.
+        at: When the grace began.
+        answers: The requests that it, and the version it removed, fulfilled.
+    """
+
+    folder: Path
+    lsn: int
+    session_id: str
+    at: datetime
+    answers: dict[str, Saved | bool]
+
+
+class TrashFolder:
+    """The removals of one store, oldest to newest by name."""
+
+    def __init__(self, fs: FileSystem, folder: Path) -> None:
+        self._fs = fs
+        self._folder = folder
+
+    def stage(self, change: Trash, stem: str) -> Path:
+        """Write the manifest of a removal durably.
+
+        Returns:
+            The folder the session's file is to be moved into.
+        """
+        record = change.record
+        folder = self._folder / f"{change.lsn:016x}-{stem}"
+        self._fs.make_folder(folder)
+        manifest = {
+            "session_id": record.session_id,
+            "reason": change.reason,
+            "at": change.at.isoformat(),
+            "request_id": change.request_id,
+            "requests": [
+                [r.request_id, r.generation, r.message_count] for r in record.requests
+            ],
+        }
+        self._fs.write_new(folder / MANIFEST, [orjson.dumps(manifest, option=orjson.OPT_INDENT_2)])
+        self._fs.sync_folder(folder)
+        return folder
+
+    def sync(self) -> None:
+        """Make the names of the removals durable."""
+        self._fs.sync_folder(self._folder)
+
+    def entries(self) -> Iterator[Entry]:
+        """All complete removals, oldest first."""
+        for folder in self._folders():
+            entry = self._entry(folder)
+            if entry is not None:
+                yield entry
+
+    def sweep(self) -> None:
+        """Take away removals that never happened."""
+        for folder in self._folders():
+            if self._fs.status(folder / SESSION) is None:
+                self._remove(folder)
+
+    def find(self, session_id: str) -> Document | None:
+        """The version of a session that was removed last."""
+        for entry in reversed(list(self.entries())):
+            if entry.session_id == session_id:
+                data, _ = self._fs.read(entry.folder / SESSION)
+                return decode_document(data)
+        return None
+
+    def purge(self, before: datetime) -> list[str]:
+        """Remove for good what was removed before that instant."""
+        gone: list[str] = []
+        for entry in self.entries():
+            if entry.at < before:
+                self._remove(entry.folder)
+                gone.append(entry.session_id)
+        if gone:
+            self.sync()
+        return gone
+
+    def _folders(self) -> list[Path]:
+        entries = self._fs.entries(self._folder)
+        return sorted(self._folder / e.name for e in entries if e.is_dir(follow_symlinks=False))
+
+    def _entry(self, folder: Path) -> Entry | None:
+        if self._fs.status(folder / SESSION) is None:
+            return None
+        try:
+            manifest: dict[str, Any] = orjson.loads(self._fs.read(folder / MANIFEST)[0])
+            session_id = str(manifest["session_id"])
+            answers: dict[str, Saved | bool] = {
+                rid: Saved(session_id, generation, count)
+                for rid, generation, count in manifest["requests"]
+            }
+            answers[manifest["request_id"]] = True
+            at = datetime.fromisoformat(manifest["at"])
+            return Entry(folder, int(folder.name[:16], 16), session_id, at, answers)
+        except (OSError, ValueError, KeyError, TypeError):
+            # It holds a session that somebody deleted; not knowing when, it stays for ever.
+            logger.warning("the removal %s cannot be read and is kept", folder)
+            return None
+
+    def _remove(self, folder: Path) -> None:
+        # The manifest goes last: what is left after a crash is still recognised.
+        backups = folder / BACKUPS
+        if self._fs.status(backups) is not None:
+            for entry in list(self._fs.entries(backups)):
+                self._fs.unlink(backups / entry.name)
+            self._fs.remove_folder(backups)
+        for name in (SESSION, MANIFEST):
+            if self._fs.status(folder / name) is not None:
+                self._fs.unlink(folder / name)
+        self._fs.remove_folder(folder)

@@ -1,0 +1,659 @@
+"""The façade: one method for each command, stable over restarts of what is behind it."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import weakref
+from dataclasses import dataclass
+from datetime import date, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
+
+from sessionkeeper.config import Config
+from sessionkeeper.engine.cache import SessionCache
+from sessionkeeper.engine.commands import (
+    ABSENT,
+    AppendMessages,
+    Cleanup,
+    Command,
+    CountSessions,
+    DeleteSession,
+    SaveSession,
+    UndeleteSession,
+)
+from sessionkeeper.engine.query import Query, select
+from sessionkeeper.engine.view import View
+from sessionkeeper.errors import (
+    Conflict,
+    InvalidConfig,
+    SessionNotFound,
+    StoreClosed,
+    StoreNotFound,
+    StoreReadOnly,
+)
+from sessionkeeper.events import EventBus, logger
+from sessionkeeper.layout import Layout, check_session_id
+from sessionkeeper.otp import OtpError
+from sessionkeeper.processes.tree import Injected, StoreTree, SystemTime
+from sessionkeeper.receipts import Receipt, Unread, translated
+from sessionkeeper.session import KEEP, Keep, Removal, Saved
+from sessionkeeper.storage.platform import FileSystem
+from sessionkeeper.storage.reader import FolderReader
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from os import PathLike
+    from types import TracebackType
+
+    from sessionkeeper.events import Event
+    from sessionkeeper.session import Changes, Page, Session, SessionInfo
+    from sessionkeeper.storage.backend import RecoveryReport
+
+T = TypeVar("T")
+
+# update() gives up after so many other writers came first.
+MAX_CONFLICTS = 100
+
+# How long an interpreter that exits waits for stores that were left open, in seconds.
+EXIT_TIMEOUT = 10.0
+
+
+class _Default:
+    """Stands for the store's own call_timeout."""
+
+
+_DEFAULT: Final = _Default()
+Timeout = float | None | _Default
+
+
+@dataclass(frozen=True, slots=True)
+class StoreInfo:
+    """What a store is up to.
+
+    Attributes:
+        path: Its folder.
+        state: `ready`, `recovering`, `restarting`, `closed` or `read-only`.
+        sessions: How many sessions there are.
+        epoch: The number of the actor's incarnation; 1 for the first.
+        restarts: How often the actor was restarted.
+        pending: Commands waiting in the mailbox.
+        pending_bytes: Their encoded size.
+        oldest_pending: Seconds the first of them has waited, or None.
+        last_exit: Why the last incarnation ended, or None.
+        uptime: Seconds since the current incarnation came up.
+        cached_sessions: Sessions in the cache.
+        cached_bytes: Their size.
+        cache_hits: Reads that the cache answered.
+        cache_misses: Reads that went to the backend.
+    """
+
+    path: Path
+    state: str
+    sessions: int
+    epoch: int
+    restarts: int
+    pending: int
+    pending_bytes: int
+    oldest_pending: float | None
+    last_exit: str | None
+    uptime: float
+    cached_sessions: int
+    cached_bytes: int
+    cache_hits: int
+    cache_misses: int
+
+
+class SessionStore:
+    """A durable store of sessions in one folder.
+
+    Open it with `SessionStore.open`, best as a context manager. All methods may be called from
+    any thread. A method that changes something returns when the change is as durable as the
+    store promises (`durability="file"`: on the disk, name and all), or raises.
+    """
+
+    def __init__(self, path: Path, events: EventBus, view: View, tree: StoreTree | None) -> None:
+        self._path = path
+        self._events = events
+        self._view = view
+        self._tree = tree
+        self._unread = Unread()
+        self._closed = False
+        _open_stores.add(self)
+
+    # --- opening and closing ----------------------------------------------------------------
+
+    @classmethod
+    def open(
+        cls,
+        path: str | PathLike[str],
+        *,
+        read_only: bool = False,
+        inject: Injected | None = None,
+        **settings: Any,
+    ) -> Self:
+        """Open the store in a folder; creates it unless it is there.
+
+        Args:
+            path: The folder. `~` is expanded; a relative path is resolved now, once.
+            read_only: Take no lock and change nothing: works beside a live owner, and shows
+                what the folder held when it was opened, each session as it is when loaded.
+            inject: Replacements of clock and file system, for tests.
+            settings: See `Config`; an unknown one is a TypeError.
+
+        Raises:
+            StoreLocked: Another owner is alive; the error names it.
+            StoreNotFound: `read_only`, and there is no store.
+            InvalidConfig: A setting outside its range.
+            StoreClosed: The recovery failed again and again.
+            OSError: The folder cannot be created.
+        """
+        config = Config.of(_resolved(path), settings)
+        if read_only:
+            return cls._open_read_only(config, inject or Injected())
+        tree = StoreTree(config, inject or Injected())
+        store = cls(config.path, tree.events, tree.view, tree)
+        try:
+            tree.wait_ready()
+        except BaseException:
+            tree.close(EXIT_TIMEOUT)
+            _open_stores.discard(store)
+            raise
+        return store
+
+    @classmethod
+    def _open_read_only(cls, config: Config, injected: Injected) -> Self:
+        layout = Layout.of(config.path, config.layout)
+        if config.in_memory or not layout.private.is_dir():
+            raise StoreNotFound(f"there is no store at {config.path}", path=config.path)
+        clock = injected.clock or SystemTime()
+        reader = FolderReader(layout, injected.fs or FileSystem(), clock)
+        # The owner replaces files without telling us: nothing may be served from a cache.
+        cache = SessionCache(1, config.cache_ttl, clock)
+
+        def look_again(session_id: str) -> None:
+            view.reconciled(reader.reconcile([reader.file_name(session_id)], view.lsn))
+
+        view = View(reader, cache, config.call_timeout, look_again)
+        report = reader.recover()
+        for problem in report.problems:
+            logger.warning("%s: %s: %s", problem.kind, problem.path, problem.detail)
+        view.recovered(report)
+        return cls(config.path, EventBus(), view, None)
+
+    def flush(self, timeout: Timeout = _DEFAULT) -> None:
+        """Wait until all that was sent before is done.
+
+        Args:
+            timeout: Seconds; the store's `call_timeout` if left out, None for as long as it takes.
+
+        Raises:
+            UnreadFailures: A command sent with `tell` failed and nobody looked at its receipt.
+            NotExecuted: It was not done within the timeout; it goes on.
+        """
+        if self._tree is not None:
+            self.ask(CountSessions(), timeout=timeout)
+        self._unread.raise_if_any()
+
+    def close(self, timeout: float | None = 30.0) -> None:
+        """Have everything done that was sent, stop, and give the folder up.
+
+        A second call does nothing.
+
+        Args:
+            timeout: Seconds to wait for what was sent; None for as long as it takes.
+
+        Raises:
+            UnreadFailures: A command sent with `tell` failed and nobody looked at its receipt.
+            NotExecuted: Something was not done within the timeout.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        _open_stores.discard(self)
+        if self._tree is None:
+            self._view.close()
+            return
+        try:
+            with contextlib.suppress(StoreClosed):  # it gave up before: said so already
+                self.ask(CountSessions(), timeout=timeout)
+        finally:
+            self._tree.close(timeout)
+        self._unread.raise_if_any()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            self.close()
+        except Exception as close_error:
+            if error is None:
+                raise
+            error.add_note(f"closing the store failed too: {close_error!r}")
+
+    # --- commands ---------------------------------------------------------------------------
+
+    def ask(self, command: Command[T], *, timeout: Timeout = _DEFAULT) -> T:
+        """Send a command and wait for its answer.
+
+        Args:
+            command: What to do; checked and encoded in this thread before it is sent.
+            timeout: Seconds; the store's `call_timeout` if left out, None for as long as it takes.
+
+        Raises:
+            NotExecuted: The store did not get to it in time; it has not happened and will not.
+            OutcomeUnknown: The store was at it when the time was over.
+            StoreBusy: The mailbox stayed full.
+            StoreClosed: The store is closed.
+            SessionKeeperError: The command was refused; nothing has changed.
+        """
+        prepared = command.prepare()
+        tree = self._writer()
+        seconds = tree.config.call_timeout if isinstance(timeout, _Default) else timeout
+        try:
+            answer: T = tree.actor.call(
+                tree.submission(prepared),
+                seconds,
+                size=prepared.size(),
+            )
+        except OtpError as error:
+            raise translated(error) from error
+        return answer
+
+    def tell(self, command: Command[T]) -> Receipt[T]:
+        """Send a command without waiting for its answer.
+
+        Args:
+            command: What to do; checked and encoded in this thread before it is sent.
+
+        Returns:
+            The receipt. If nobody looks at a failure, `flush` or `close` raises it.
+
+        Raises:
+            StoreBusy: The mailbox stayed full for `call_timeout` seconds.
+            StoreClosed: The store is closed.
+        """
+        prepared = command.prepare()
+        tree = self._writer()
+        try:
+            reply = tree.actor.send_request(tree.submission(prepared), size=prepared.size())
+        except OtpError as error:
+            raise translated(error) from error
+        receipt: Receipt[T] = Receipt(reply)
+        self._unread.watch(receipt)
+        return receipt
+
+    def save_session(
+        self,
+        session_id: str,
+        messages: Sequence[Any] | Keep = KEEP,
+        *,
+        state: Any = KEEP,
+        metadata: Mapping[str, Any] | Keep = KEEP,
+        tags: Iterable[str] | Keep = KEEP,
+        title: str | None | Keep = KEEP,
+        summary: str | None | Keep = KEEP,
+        status: str | None | Keep = KEEP,
+        expected_generation: int | None = None,
+        total_cost: float | None = None,
+    ) -> Saved:
+        """Create a session or replace the fields given; what is left out is kept.
+
+        Args:
+            session_id: The session.
+            messages: All its messages; any JSON values.
+            state: The application's own value.
+            metadata: A small mapping that lists show.
+            tags: All its tags.
+            title: A short name; None removes it.
+            summary: A longer text; None removes it.
+            status: `active` and `paused` protect it from retention, `completed` sets
+                `completed_at`, other words are the application's own; None removes it.
+            expected_generation: Save only over this generation.
+            total_cost: What it cost so far; None adds up what the result messages say.
+
+        Returns:
+            Its new generation. The change is durable.
+
+        Raises:
+            Conflict: It has another generation than expected.
+            InvalidSessionId: The id cannot name a session.
+            InvalidValue: A value that JSON would not give back equal.
+            StorageFailed: The medium refused; the old version stands.
+            SessionKeeperError: See `ask`.
+        """
+        return self.ask(
+            SaveSession(
+                session_id,
+                messages,
+                state=state,
+                metadata=metadata,
+                tags=tags,
+                title=title,
+                summary=summary,
+                status=status,
+                expected_generation=expected_generation,
+                total_cost=total_cost,
+            ),
+        )
+
+    def create_session(
+        self,
+        session_id: str,
+        messages: Sequence[Any] = (),
+        *,
+        state: Any = None,
+        metadata: Mapping[str, Any] | Keep = KEEP,
+        tags: Iterable[str] = (),
+        title: str | None = None,
+        summary: str | None = None,
+        status: str | None = None,
+        total_cost: float | None = None,
+    ) -> Saved:
+        """Create a session that does not exist yet. Arguments as for `save_session`.
+
+        Raises:
+            SessionExists: There is a session of that id; nothing was written.
+            SessionKeeperError: See `save_session`.
+        """
+        return self.ask(
+            SaveSession(
+                session_id,
+                messages,
+                state=state,
+                metadata=metadata,
+                tags=tags,
+                title=title,
+                summary=summary,
+                status=status,
+                expected_generation=ABSENT,
+                total_cost=total_cost,
+            ),
+        )
+
+    def append(
+        self,
+        session_id: str,
+        messages: Sequence[Any],
+        *,
+        key: str | None = None,
+        total_cost: float | None = None,
+    ) -> Saved:
+        """Add messages at the end of a session; creates it if it is absent.
+
+        Args:
+            session_id: The session.
+            messages: What to add, oldest first; a mapping or str is a TypeError.
+            key: An idempotency key: repeating the call with it changes nothing and gives the
+                first answer again.
+            total_cost: What these messages cost; None adds up what the result messages say.
+
+        Returns:
+            Its new generation and number of messages. The change is durable.
+
+        Raises:
+            SessionKeeperError: See `save_session`.
+        """
+        return self.ask(AppendMessages(session_id, messages, key, total_cost))
+
+    def update(self, session_id: str, change: Callable[[Session], Changes]) -> Saved:
+        """Change a session by a function of what it is now.
+
+        Args:
+            session_id: The session.
+            change: Gets the session and returns `session.replace(…)`. It runs in this thread,
+                and again whenever another writer came first.
+
+        Raises:
+            SessionNotFound: There is no such session.
+            Conflict: Another writer came first a hundred times in a row.
+            SessionKeeperError: See `save_session`.
+        """
+        for _ in range(MAX_CONFLICTS):
+            changes = change(self.load_session(session_id))
+            try:
+                return self.save_session(
+                    changes.session_id,
+                    changes.messages,
+                    state=changes.state,
+                    metadata=changes.metadata,
+                    tags=changes.tags,
+                    title=changes.title,
+                    summary=changes.summary,
+                    status=changes.status,
+                    expected_generation=changes.generation,
+                )
+            except Conflict as error:
+                conflict = error
+        raise conflict
+
+    def delete_session(self, session_id: str) -> bool:
+        """Move a session to the trash, where it stays for `trash_days`.
+
+        Returns:
+            Whether there was one; deleting an absent session is no error.
+
+        Raises:
+            SessionKeeperError: See `ask`.
+        """
+        return self.ask(DeleteSession(session_id))
+
+    def undelete_session(self, session_id: str) -> Saved:
+        """Bring back the version of a session that was deleted last.
+
+        Raises:
+            SessionExists: There is a session of that id now.
+            SessionNotFound: It is not in the trash.
+            SessionKeeperError: See `ask`.
+        """
+        return self.ask(UndeleteSession(session_id))
+
+    def cleanup(self, *, dry_run: bool = False) -> list[Removal]:
+        """Apply the retention settings now, instead of when the timer does.
+
+        Args:
+            dry_run: Only say what would be removed.
+
+        Returns:
+            What was removed and why.
+        """
+        return self.ask(Cleanup(dry_run))
+
+    # --- reading ----------------------------------------------------------------------------
+
+    def load_session(self, session_id: str, *, last: int | None = None) -> Session:
+        """Load one session; it never waits behind writers.
+
+        Args:
+            session_id: The session.
+            last: Only so many messages, from the end; None for all.
+
+        Returns:
+            A session of the caller's own.
+
+        Raises:
+            SessionNotFound: There is no such session.
+            CorruptDocument: Its file is damaged; it was moved to the quarantine.
+            NewerVersion: Its file was written by a newer version.
+            PathBlocked: Its file cannot be read.
+            StoreClosed: The store is closed.
+        """
+        if last is not None and (type(last) is not int or last < 0):
+            raise ValueError(f"last must be None or 0 or more, not {last!r}")
+        checked = check_session_id(session_id)
+        document = self._view.load(checked)
+        if document is None:
+            raise SessionNotFound(f"there is no session {checked!r}", session_id=checked)
+        return document.session(last)
+
+    def __contains__(self, session_id: object) -> bool:
+        checked = check_session_id(session_id)
+        self._view.wait_readable()
+        return self._view.record(checked) is not None
+
+    def __len__(self) -> int:
+        self._view.wait_readable()
+        return self._view.count()
+
+    def list_sessions(
+        self,
+        *,
+        limit: int | None = None,
+        cursor: str | None = None,
+    ) -> Page[SessionInfo]:
+        """The metadata of all sessions, the one changed last first.
+
+        Args:
+            limit: The size of a page; None for all.
+            cursor: The `cursor` of the page before.
+
+        Raises:
+            InvalidQuery: A negative limit, or a cursor that is not ours.
+        """
+        return self.search(limit=limit, cursor=cursor)
+
+    def search(
+        self,
+        *,
+        tags: Iterable[str] = (),
+        all_tags: Iterable[str] = (),
+        after: date | datetime | None = None,
+        before: date | datetime | None = None,
+        min_cost: float | None = None,
+        max_cost: float | None = None,
+        status: str | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+    ) -> Page[SessionInfo]:
+        """The metadata of the sessions that meet every condition, the one changed last first.
+
+        Args:
+            tags: With any of these.
+            all_tags: With all of these.
+            after: Changed at or after; a date is midnight UTC.
+            before: Changed before; a date is midnight UTC.
+            min_cost: Costing at least this.
+            max_cost: Costing at most this.
+            status: With this status.
+            limit: The size of a page; None for all.
+            cursor: The `cursor` of the page before.
+
+        Raises:
+            InvalidQuery: A naive datetime, a negative limit, a cursor that is not ours.
+            TypeError: An unknown condition.
+        """
+        query = Query.of(
+            tags=tags,
+            all_tags=all_tags,
+            after=after,
+            before=before,
+            min_cost=min_cost,
+            max_cost=max_cost,
+            status=status,
+        )
+        self._view.wait_readable()
+        return select(self._view.newest_first(), query, limit, cursor)
+
+    def get_recent(self, limit: int = 5) -> Page[SessionInfo]:
+        """The sessions changed last, whatever their status."""
+        return self.list_sessions(limit=limit)
+
+    def iter_sessions(self) -> Iterator[SessionInfo]:
+        """The metadata of all sessions as they were when the iteration began, one at a time."""
+        self._view.wait_readable()
+        for record in self._view.newest_first():
+            yield record.info()
+
+    def load_all(self) -> Iterator[Session]:
+        """All sessions, loaded one at a time; one deleted meanwhile is left out."""
+        for info in self.iter_sessions():
+            with contextlib.suppress(SessionNotFound):
+                yield self.load_session(info.session_id)
+
+    # --- about the store --------------------------------------------------------------------
+
+    @property
+    def path(self) -> Path:
+        """The store's folder, absolute."""
+        return self._path
+
+    @property
+    def last_recovery(self) -> RecoveryReport:
+        """What the last recovery scan found; `str()` makes it readable."""
+        return self._view.last_recovery
+
+    def info(self) -> StoreInfo:
+        """What the store is up to; asks nobody and never waits."""
+        view, cache = self._view, self._view.cache
+        server = self._tree.actor.info() if self._tree is not None else None
+        state = "read-only"
+        if self._closed or (self._tree is not None and self._tree.exit_reason is not None):
+            state = "closed"
+        elif server is not None:
+            state = {"ready": "ready", "continuing": "recovering"}.get(server.state, "restarting")
+        last_exit = server.last_exit if server is not None else None
+        return StoreInfo(
+            path=self._path,
+            state=state,
+            sessions=view.count(),
+            epoch=server.epoch if server is not None else 0,
+            restarts=server.restarts if server is not None else 0,
+            pending=server.queued if server is not None else 0,
+            pending_bytes=server.queued_bytes if server is not None else 0,
+            oldest_pending=server.oldest_age if server is not None else None,
+            last_exit=None if last_exit is None else str(last_exit),
+            uptime=server.uptime if server is not None else 0.0,
+            cached_sessions=len(cache),
+            cached_bytes=cache.stored_bytes(),
+            cache_hits=cache.hits,
+            cache_misses=cache.misses,
+        )
+
+    def subscribe(self, callback: Callable[[Event], None]) -> Callable[[], None]:
+        """Call `callback` for every event of the store, in the thread where it happens.
+
+        It must be quick and must not call methods that change the store; what it raises is
+        logged and hurts nobody.
+
+        Returns:
+            A function that ends the subscription.
+        """
+        return self._events.subscribe(callback)
+
+    def __repr__(self) -> str:
+        return f"SessionStore({str(self._path)!r}, {self.info().state})"
+
+    def _writer(self) -> StoreTree:
+        if self._tree is None:
+            raise StoreReadOnly("the store was opened for reading only", path=self._path)
+        return self._tree
+
+
+def _resolved(path: str | PathLike[str]) -> Path:
+    text = Path(path)
+    if "\0" in str(text):
+        raise InvalidConfig("the path holds a NUL character")
+    try:
+        return text.expanduser().resolve()
+    except RuntimeError as error:
+        raise InvalidConfig(f"the home folder in {str(text)!r} is unknown") from error
+
+
+_open_stores: weakref.WeakSet[SessionStore] = weakref.WeakSet()
+
+
+def _close_at_exit() -> None:
+    for store in list(_open_stores):
+        try:
+            store.close(EXIT_TIMEOUT)
+        except Exception:
+            logger.exception("the store at %s was not closed in order", store.path)
+
+
+atexit.register(_close_at_exit)
