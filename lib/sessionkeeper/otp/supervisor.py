@@ -1,0 +1,586 @@
+"""Supervisors: start, watch, restart and stop children, in the manner of OTP's supervisor."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, get_args
+
+from sessionkeeper.otp.backoff import Backoff, Intensity
+from sessionkeeper.otp.child_spec import ChildSpec, ChildType, Restart, check_children
+from sessionkeeper.otp.errors import InvalidChildSpec, OtpError, StartError
+from sessionkeeper.otp.exit_reason import ExitReason
+from sessionkeeper.otp.gen_server import GenServer
+from sessionkeeper.otp.runtime import call_hook
+from sessionkeeper.otp.server_ref import Monitor, ServerRef
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from sessionkeeper.otp.incarnation import Incarnation
+    from sessionkeeper.otp.timer import Timer, TimerService
+
+log = logging.getLogger("sessionkeeper.otp")
+
+Strategy = Literal["one_for_one", "one_for_all", "rest_for_one"]
+ChildState = Literal["running", "restarting", "fenced", "stopped", "ignored"]
+EventKind = Literal[
+    "child_started",
+    "child_exited",
+    "child_restarting",
+    "child_restarted",
+    "restart_failed",
+    "child_stopped",
+    "child_fenced",
+    "gave_up",
+    "terminal",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class SupervisorEvent:
+    """Something that happened in a supervision tree.
+
+    Attributes:
+        kind: what.
+        supervisor: its name.
+        child: id of the child concerned, or None.
+        reason: why the child or the supervisor ended, or the restart failed.
+        delay: seconds until the restart, for ``child_restarting``.
+        epoch: of the child's incarnation.
+    """
+
+    kind: EventKind
+    supervisor: str
+    child: str | None = None
+    reason: ExitReason | None = None
+    delay: float = 0.0
+    epoch: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ChildInfo:
+    """One line of `SupervisorRef.which_children`."""
+
+    id: str
+    ref: ServerRef | None
+    state: ChildState
+    type: ChildType
+    restarts: int
+    last_exit: ExitReason | None
+
+
+@dataclass(frozen=True, slots=True)
+class ChildCounts:
+    """What `SupervisorRef.count_children` counts: all, those running, and by type."""
+
+    specs: int
+    active: int
+    supervisors: int
+    workers: int
+
+
+class SupervisorOptions(TypedDict, total=False):
+    """Options of a supervisor; see `SupervisorRef`."""
+
+    strategy: Strategy
+    max_restarts: int
+    max_seconds: float
+    max_consecutive: int
+    backoff: Backoff
+    fence_grace: float
+    on_terminal: Callable[[ExitReason], object] | None
+    on_event: Callable[[SupervisorEvent], object] | None
+    timers: TimerService | None
+
+
+class SupervisorRef(ServerRef):
+    """The handle of a supervisor.
+
+    Nobody restarts a root: when it ends, for whatever reason, its children have been stopped
+    in reverse order, their handles are closed, and `on_terminal` is called. A nested
+    supervisor leaves the handles open, for its parent may start it again.
+
+    Args:
+        name: for people: logs, threads, events.
+        children: in the order in which they are started.
+        strategy: which siblings are restarted along with a child that ended.
+        max_restarts: how many restarts within `max_seconds` are tolerated before the
+            supervisor gives up.
+        max_seconds: length of that sliding window.
+        max_consecutive: how many restarts of one child in a row are tolerated, however slowly
+            its backoff makes them come; in a row means without `Backoff.reset_after`
+            seconds of running.
+        backoff: delays between restarts.
+        fence_grace: seconds to wait for the thread of a fenced child, without which its
+            group cannot be restarted, before the supervisor gives up.
+        on_terminal: called exactly once, when it has ended for good.
+        on_event: called with each `SupervisorEvent`, in the thread of the supervisor; more
+            can be added with `add_hook`.
+        timers: clock and timers; the shared real ones by default.
+
+    Raises:
+        InvalidChildSpec: a child or an option makes no sense.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        children: Iterable[ChildSpec],
+        *,
+        strategy: Strategy = "one_for_one",
+        max_restarts: int = 5,
+        max_seconds: float = 30.0,
+        max_consecutive: int = 10,
+        backoff: Backoff | None = None,
+        fence_grace: float = 30.0,
+        on_terminal: Callable[[ExitReason], object] | None = None,
+        on_event: Callable[[SupervisorEvent], object] | None = None,
+        timers: TimerService | None = None,
+    ) -> None:
+        super().__init__(name, timers=timers)
+        self.children = check_children(children)
+        if strategy not in get_args(Strategy):
+            raise InvalidChildSpec(f"unknown strategy of supervisor {name!r}: {strategy!r}")
+        if max_restarts < 0 or max_consecutive < 0:
+            raise InvalidChildSpec(f"supervisor {name!r} cannot restart less than 0 times")
+        if max_seconds <= 0 or fence_grace < 0:
+            raise InvalidChildSpec(f"supervisor {name!r} needs durations above 0")
+        self.strategy: Strategy = strategy
+        self.max_restarts = max_restarts
+        self.max_seconds = max_seconds
+        self.max_consecutive = max_consecutive
+        self.backoff = Backoff() if backoff is None else backoff
+        self.fence_grace = fence_grace
+        self.draining = False
+        self.hook_failures = 0
+        self._on_terminal = on_terminal
+        self._hooks = [] if on_event is None else [on_event]
+        self._child_refs: list[ServerRef] = []
+        self._told = False
+
+    # -- for users
+
+    def boot(self) -> None:
+        """Start the supervisor, and with it all children.
+
+        Raises:
+            StartError: a child did not start (the cause is chained); those before it were
+                stopped again, in reverse.
+        """
+        self.start(Supervisor)
+
+    def as_child(
+        self,
+        id: str | None = None,  # noqa: A002 - OTP's name
+        *,
+        restart: Restart = "permanent",
+        shutdown: float | None = None,
+    ) -> ChildSpec:
+        """Return the specification with which another supervisor supervises this one."""
+
+        def start() -> ServerRef:
+            self.boot()
+            return self
+
+        return ChildSpec(id or self.name, start, restart, shutdown, "supervisor")
+
+    def which_children(self, timeout: float | None = 5.0) -> list[ChildInfo]:
+        """Return the children in the order in which they are started.
+
+        Args:
+            timeout: seconds; see `call` for what it raises.
+        """
+        children: list[ChildInfo] = self.call(_WHICH_CHILDREN, timeout)
+        return children
+
+    def count_children(self, timeout: float | None = 5.0) -> ChildCounts:
+        """Return how many children there are.
+
+        Args:
+            timeout: seconds; see `call` for what it raises.
+        """
+        children = self.which_children(timeout)
+        supervisors = sum(child.type == "supervisor" for child in children)
+        return ChildCounts(
+            specs=len(children),
+            active=sum(child.state == "running" for child in children),
+            supervisors=supervisors,
+            workers=len(children) - supervisors,
+        )
+
+    def add_hook(self, hook: Callable[[SupervisorEvent], object]) -> None:
+        """Call `hook` with each event from now on; what it raises is logged and counted."""
+        self._hooks.append(hook)
+
+    def request_drain(self) -> None:
+        """Begin what `drain` does, for the children too, without waiting."""
+        self.draining = True
+        super().request_drain()
+
+    def close(self, reason: ExitReason = ExitReason.SHUTDOWN) -> None:
+        """End for good, with all children; see `ServerRef.close`."""
+        super().close(reason)
+        if self._alive:
+            # The supervisor stops its children in order first, and comes back here.
+            return
+        for ref in reversed(self._child_refs):
+            ref.close(reason)
+        with self._lock:
+            told = self._told or not self._arrivals
+            self._told = True
+        if not told:
+            self.emit(SupervisorEvent("terminal", self.name, reason=reason))
+            if self._on_terminal is not None:
+                call_hook(self._on_terminal, reason)
+
+    # -- for the supervisor
+
+    def emit(self, event: SupervisorEvent) -> None:
+        """Call the hooks."""
+        for hook in self._hooks:
+            if not call_hook(hook, event):
+                self.hook_failures += 1
+
+    def adopt(self, ref: ServerRef) -> None:
+        """Close `ref` when this is closed."""
+        ref.supervisor = self
+        if ref not in self._child_refs:
+            self._child_refs.append(ref)
+
+    def disown(self, ref: ServerRef, reason: ExitReason) -> None:
+        """Close `ref` now: nobody will start it again."""
+        ref.close(reason)
+        self._child_refs.remove(ref)
+
+    def incarnation_ended(self, incarnation: Incarnation, reason: ExitReason) -> None:
+        """Note the end of the supervisor; that of a root is final."""
+        self._closing = self._closing or self.is_root
+        super().incarnation_ended(incarnation, reason)
+
+
+def start_supervisor(
+    name: str, children: Iterable[ChildSpec], **options: Unpack[SupervisorOptions]
+) -> SupervisorRef:
+    """Start a root supervisor and all its children; see `SupervisorRef` for the options.
+
+    Raises:
+        InvalidChildSpec: a child or an option makes no sense.
+        StartError: a child did not start; those before it were stopped again, in reverse.
+    """
+    ref = SupervisorRef(name, children, **options)
+    ref.boot()
+    return ref
+
+
+_WHICH_CHILDREN = "which_children"
+
+
+class _Child:
+    """What a supervisor knows of one child.
+
+    Whatever changes its situation changes the token, so that notices which were on their
+    way are recognised as stale.
+    """
+
+    __slots__ = (
+        "exits_in_a_row",
+        "last_exit",
+        "monitor",
+        "ref",
+        "restarts",
+        "spec",
+        "started_at",
+        "state",
+        "timer",
+        "token",
+    )
+
+    def __init__(self, spec: ChildSpec) -> None:
+        self.spec = spec
+        self.ref: ServerRef | None = None
+        self.state: ChildState = "stopped"
+        self.token = 0
+        self.monitor: Monitor | None = None
+        self.timer: Timer | None = None
+        self.started_at = 0.0
+        self.restarts = 0
+        self.exits_in_a_row = 0
+        self.last_exit: ExitReason | None = None
+
+    @property
+    def closed(self) -> bool:
+        """Whether somebody closed its handle, and so took it out of supervision."""
+        return self.ref is not None and self.ref.mailbox.closed
+
+    @property
+    def running(self) -> bool:
+        return self.state == "running"
+
+    def unwatch(self) -> None:
+        """Make every notice on its way stale."""
+        self.token += 1
+        if self.monitor is not None:
+            self.monitor.cancel()
+        if self.timer is not None:
+            self.timer.cancel()
+        self.monitor = self.timer = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Notice:
+    """What monitors and timers tell the supervisor."""
+
+    what: Literal["down", "retry", "grace_over"]
+    child: _Child
+    token: int
+    reason: ExitReason | None = None
+
+
+class Supervisor(GenServer):
+    """The server behind a `SupervisorRef`.
+
+    It never sleeps and never loops over attempts: a restart is a message to itself, at once
+    or by timer, so that it answers and can be stopped however badly its children behave. As
+    in OTP, it does wait in two places: for a child's ``init``, and for a child to stop.
+    """
+
+    domain_errors = (OtpError,)
+
+    @property
+    def ref(self) -> SupervisorRef:
+        """The handle of this supervisor."""
+        ref = self.incarnation.ref
+        if not isinstance(ref, SupervisorRef):
+            raise OtpError("a supervisor was started on a plain handle", hint="use SupervisorRef")
+        return ref
+
+    # -- callbacks
+
+    def init(self) -> None:
+        """Start the children from left to right, or none at all."""
+        ref = self.ref
+        self._children = [_Child(spec) for spec in ref.children]
+        self._intensity = Intensity(ref.max_restarts, ref.max_seconds)
+        self._leader: tuple[_Child, float] | None = None
+        ref.draining = False
+        for child in tuple(self._children):
+            try:
+                self._start(child)
+            except BaseException as error:
+                self._halt_all(ExitReason.crash(error))
+                raise StartError(f"child {child.spec.id!r} did not start: {error}") from error
+            self._emit("child_started", child)
+
+    def handle_call(self, request: Any) -> Any:
+        """Answer `SupervisorRef.which_children`."""
+        if request != _WHICH_CHILDREN:
+            raise OtpError(f"a supervisor does not answer {request!r}")
+        return [
+            ChildInfo(c.spec.id, c.ref, c.state, c.spec.type, c.restarts, c.last_exit)
+            for c in self._children
+        ]
+
+    def handle_info(self, message: Any) -> None:
+        """Take the notices of monitors and timers."""
+        if not isinstance(message, _Notice):
+            super().handle_info(message)
+            return
+        child = message.child
+        if message.token != child.token or child not in self._children:
+            return
+        if message.what == "retry":
+            self._attempt(child)
+        elif message.what == "grace_over":
+            late = f"its thread did not end within {self.ref.fence_grace} s of being fenced"
+            self._give_up(child, child.last_exit or ExitReason.fenced(late), late)
+        elif message.reason is not None:
+            self._on_down(child, message.reason)
+
+    def terminate(self, reason: ExitReason) -> None:
+        """Stop the children from right to left."""
+        self.ref.mailbox.seal(reason)
+        self._halt_all(reason)
+
+    # -- starting
+
+    def _start(self, child: _Child) -> bool:
+        """Start a child; False if it wants to be left out."""
+        ref = child.spec.start()
+        child.unwatch()
+        if ref is None:
+            child.ref = None
+            child.state = "ignored"
+            if child.spec.restart == "temporary":
+                self._children.remove(child)
+            return False
+        if not isinstance(ref, ServerRef):
+            raise StartError(f"start of child {child.spec.id!r} returned {ref!r}")
+        if child.ref is not None and child.ref is not ref:
+            self.ref.disown(child.ref, child.last_exit or ExitReason.SHUTDOWN)
+        child.ref = ref
+        child.state = "running"
+        child.started_at = self.ref.timers.monotonic()
+        self.ref.adopt(ref)
+        self._watch(child, ref)
+        return True
+
+    def _watch(self, child: _Child, ref: ServerRef) -> None:
+        token = child.token
+
+        def down(reason: ExitReason) -> None:
+            self.ref.post(_Notice("down", child, token, reason), urgent=True)
+
+        child.monitor = ref.monitor(down)
+
+    # -- ends and restarts
+
+    def _on_down(self, child: _Child, reason: ExitReason) -> None:
+        child.unwatch()
+        child.last_exit = reason
+        self._emit("child_exited", child, reason)
+        if child.state == "fenced":
+            child.state = "restarting"
+            self._resume()
+        elif child.closed:
+            log.info("%s: the handle of child %s was closed", self.ref.name, child.spec.id)
+            child.state = "stopped"
+        elif child.spec.restart == "permanent" or (
+            child.spec.restart == "transient" and reason.is_crash
+        ):
+            log.warning("%s: child %s ended: %s", self.ref.name, child.spec.id, reason)
+            ran_for = self.ref.timers.monotonic() - child.started_at
+            self._restart(child, reason, ran_for)
+        elif child.spec.restart == "temporary":
+            self._forget(child, reason)
+        else:
+            child.state = "stopped"
+            if self.ref.strategy == "one_for_one" and child.ref is not None:
+                # With the other strategies a sibling may bring it back.
+                child.ref.close(reason)
+
+    def _restart(self, child: _Child, reason: ExitReason, ran_for: float) -> None:
+        """Plan the restart of a child and its group, if the budgets allow it."""
+        ref = self.ref
+        if ran_for >= ref.backoff.reset_after:
+            child.exits_in_a_row = 0
+        child.exits_in_a_row += 1
+        child.state = "restarting"
+        if not self._intensity.allows(ref.timers.monotonic()):
+            why = f"more than {ref.max_restarts} restarts within {ref.max_seconds} s"
+            self._give_up(child, reason, why)
+            return
+        if child.exits_in_a_row > ref.max_consecutive:
+            self._give_up(child, reason, f"more than {ref.max_consecutive} ends in a row")
+            return
+        delay = ref.backoff.delay(child.exits_in_a_row)
+        self._emit("child_restarting", child, reason, delay)
+        for member in reversed(self._group(child)):
+            if member is not child:
+                self._halt(member)
+                if member.spec.restart == "temporary" and member.state != "fenced":
+                    self._forget(member, ExitReason.SHUTDOWN)
+        self._leader = (child, delay)
+        self._resume()
+
+    def _resume(self) -> None:
+        """Schedule the planned restart, unless a thread that was fenced still lives."""
+        if self._leader is None:
+            return
+        child, delay = self._leader
+        group = self._group(child)
+        if any(member.state == "fenced" for member in group):
+            return
+        for member in group:
+            if member.spec.restart == "temporary":
+                self._forget(member, ExitReason.SHUTDOWN)
+        self._leader = None
+        self._notify_later(delay, _Notice("retry", child, child.token))
+
+    def _attempt(self, leader: _Child) -> None:
+        """Start those of a group that do not run; a failure is counted and planned again."""
+        for member in self._group(leader):
+            if member.running or member.closed:
+                continue
+            try:
+                came_up = self._start(member)
+            except BaseException as error:  # noqa: BLE001 - whatever it is, it failed to start
+                reason = ExitReason.crash(error)
+                log.warning(
+                    "%s: child %s did not come back: %s", self.ref.name, member.spec.id, reason
+                )
+                member.last_exit = reason
+                self._emit("restart_failed", member, reason)
+                self._restart(member, reason, 0.0)
+                return
+            if came_up:
+                member.restarts += 1
+                self._emit("child_restarted", member)
+
+    def _group(self, child: _Child) -> list[_Child]:
+        if self.ref.strategy == "one_for_one":
+            return [child]
+        if self.ref.strategy == "one_for_all":
+            return self._children[:]
+        return self._children[self._children.index(child) :]
+
+    def _give_up(self, child: _Child, reason: ExitReason, why: str) -> None:
+        detail = f"child {child.spec.id!r} of {self.ref.name!r}: {why}; last: {reason}"
+        log.error("supervisor gives up: %s", detail)
+        self._emit("gave_up", child, reason)
+        self.stop(ExitReason.shutdown(detail, reason.exception))
+
+    def _notify_later(self, delay: float, notice: _Notice) -> None:
+        ref = self.ref
+        if delay <= 0:
+            ref.post(notice)
+            return
+        timer = ref.timers.after(delay, lambda: ref.post(notice))
+        self.incarnation.own(timer)
+        notice.child.timer = timer
+
+    # -- stopping
+
+    def _halt_all(self, reason: ExitReason) -> None:
+        for child in reversed(self._children):
+            try:
+                self._halt(child, final=True)
+            except BaseException:  # the others must be stopped all the same
+                log.exception("%s (%s) failed to stop %s", self.ref.name, reason, child.spec.id)
+
+    def _halt(self, child: _Child, *, final: bool = False) -> None:
+        """Stop a child; if it oversleeps, shut it out and wait for its end by message."""
+        ref = child.ref
+        if ref is None or child.state != "running":
+            if child.state != "fenced":
+                child.unwatch()
+            return
+        child.unwatch()
+        timeout = child.spec.shutdown
+        if ref.drain(timeout) if final and self.ref.draining else ref.stop(timeout):
+            child.state = "stopped" if final else "restarting"
+            child.last_exit = ref.last_exit
+            self._emit("child_stopped", child, ref.last_exit)
+            return
+        detail = f"it did not stop within {timeout} s"
+        log.error("%s: child %s is fenced: %s", self.ref.name, child.spec.id, detail)
+        ref.fence(detail)
+        child.state = "fenced"
+        self._emit("child_fenced", child, ExitReason.fenced(detail))
+        if not final:
+            self._watch(child, ref)
+            self._notify_later(self.ref.fence_grace, _Notice("grace_over", child, child.token))
+
+    def _forget(self, child: _Child, reason: ExitReason) -> None:
+        child.unwatch()
+        child.state = "stopped"
+        if child in self._children:
+            self._children.remove(child)
+            if child.ref is not None:
+                self.ref.disown(child.ref, reason)
+
+    def _emit(
+        self, kind: EventKind, child: _Child, reason: ExitReason | None = None, delay: float = 0.0
+    ) -> None:
+        epoch = 0 if child.ref is None else child.ref.epoch
+        self.ref.emit(SupervisorEvent(kind, self.ref.name, child.spec.id, reason, delay, epoch))

@@ -1,0 +1,1 @@
+"""The processes of one open store, and the tree they stand in."""

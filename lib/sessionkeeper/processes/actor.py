@@ -1,0 +1,286 @@
+"""The actor that owns the sessions: every change goes through its mailbox, one turn at a time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from sessionkeeper.engine.apply import Transaction
+from sessionkeeper.errors import (
+    CorruptDocument,
+    NotExecuted,
+    PathBlocked,
+    SessionKeeperError,
+    StorageFailed,
+)
+from sessionkeeper.events import Event, logger
+from sessionkeeper.otp import GenServer
+from sessionkeeper.storage.backend import CommitUncertain, Put
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from sessionkeeper.clock import Clock
+    from sessionkeeper.config import Config
+    from sessionkeeper.engine.commands import Prepared
+    from sessionkeeper.engine.view import View
+    from sessionkeeper.otp import Envelope
+    from sessionkeeper.retention import Retention
+    from sessionkeeper.storage.backend import Backend, RecoveryReport
+
+# A command that was in flight in so many crashes is taken to be their cause.
+MAX_CRASHES = 3
+
+# How many sessions one turn of the timer's cleanup removes, so that callers are not kept waiting.
+CLEANUP_CHUNK = 256
+
+
+@dataclass(slots=True)
+class Submission:
+    """A command on its way.
+
+    Attributes:
+        request_id: By which its effect is recognised after a crash.
+        command: What to do.
+        crashes: In how many crashes it was in flight; only the actor counts.
+    """
+
+    request_id: str
+    command: Prepared[Any]
+    crashes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Suspects:
+    """Files that may have been changed by hand."""
+
+    names: tuple[str, ...]
+
+
+class CleanupDue:
+    """The timer's word for: apply the retention settings."""
+
+
+@dataclass(frozen=True, slots=True)
+class ActorParts:
+    """What outlives an incarnation of the actor and is handed to the next.
+
+    Attributes:
+        config: The settings.
+        backend: Where sessions are kept; it knows what it published.
+        view: What callers see.
+        clock: The clocks.
+        retention: How long sessions are kept.
+        publish_event: Where events go.
+    """
+
+    config: Config
+    backend: Backend
+    view: View
+    clock: Clock
+    retention: Retention
+    publish_event: Callable[[Event], None]
+
+
+class SessionStoreActor(GenServer):
+    """Applies commands in turns: apply, commit once, publish, reply to all.
+
+    A refused command is answered with its error and the actor lives on. Anything else that goes
+    wrong is a crash: what stood before the culprit is committed and answered, the culprit gets
+    its error, the rest waits for the next incarnation. A crash inside a commit leaves the turn
+    in flight; the next incarnation's recovery scan tells what of it happened.
+    """
+
+    turn_limit: ClassVar[int] = 256
+    domain_errors: ClassVar[tuple[type[Exception], ...]] = (SessionKeeperError,)
+
+    def __init__(self, parts: ActorParts) -> None:
+        super().__init__()
+        self._parts = parts
+        self._report: RecoveryReport | None = None
+
+    # --- life -------------------------------------------------------------------------------
+
+    def handle_continue(self) -> None:
+        """Run the recovery scan; then sessions can be read again."""
+        parts = self._parts
+        parts.view.begin_recovery()
+        self.check_fence()
+        report = parts.backend.recover()
+        self._report = report
+        parts.view.recovered(report)
+        parts.publish_event(Event("recovered", detail=str(report)))
+        self.send_interval(parts.config.cleanup_interval, CleanupDue())
+        self.ref.post(CleanupDue())
+
+    def handle_interrupted(self, envelopes: Sequence[Envelope]) -> None:
+        """Answer what did happen before the crash; do again, once, what did not."""
+        again: list[Envelope] = []
+        for envelope in envelopes:
+            submission: Submission = envelope.message
+            submission.crashes += 1
+            answer = self._answer(submission)
+            if answer is not None:
+                envelope.reply(answer)
+            elif submission.crashes < MAX_CRASHES:
+                again.append(envelope)
+            else:
+                error = NotExecuted(
+                    f"the store crashed {submission.crashes} times over this command",
+                    session_id=submission.command.concerns(),
+                    hint="Look into the log: repeating it will crash the store again.",
+                )
+                envelope.fail(error)
+        self.requeue(again)
+
+    def _answer(self, submission: Submission) -> object:
+        session_id = submission.command.concerns()
+        if session_id is None or self._report is None:
+            return None
+        return self._report.answer(session_id, submission.request_id)
+
+    # --- turns ------------------------------------------------------------------------------
+
+    def handle_turn(self, turn: Sequence[Envelope]) -> None:
+        """Apply what has arrived, commit it together, publish it, answer everybody."""
+        start = 0
+        for position, envelope in enumerate(turn):
+            # What was in flight at a crash goes alone, so that a culprit takes nobody with it.
+            submission: Submission = envelope.message
+            if submission.crashes:
+                self._commit_together(turn[start:position], turn[position:])
+                self._commit_together([envelope], turn[position + 1 :])
+                start = position + 1
+        self._commit_together(turn[start:], ())
+
+    def _commit_together(self, group: Sequence[Envelope], rest: Sequence[Envelope]) -> None:
+        """Commit a group as one; if that crashes, what was not begun goes back to the mailbox."""
+        transaction = self._transaction()
+        answered: list[tuple[Envelope, object]] = []
+        behind = rest
+        try:
+            for position, envelope in enumerate(group):
+                submission: Submission = envelope.message
+                try:
+                    answer = transaction.run(submission.command, submission.request_id)
+                except SessionKeeperError as error:
+                    self._refuse(envelope, error)
+                except BaseException as error:
+                    behind = [*group[position + 1 :], *rest]
+                    self._commit(transaction, answered)
+                    envelope.fail(error)
+                    raise
+                else:
+                    answered.append((envelope, answer))
+            self._commit(transaction, answered)
+        except BaseException:
+            self.requeue(behind)
+            raise
+
+    def _transaction(self) -> Transaction:
+        parts = self._parts
+        return Transaction(parts.view, parts.view.lsn, parts.clock, parts.retention)
+
+    def _refuse(self, envelope: Envelope, error: SessionKeeperError) -> None:
+        if isinstance(error, CorruptDocument) and error.session_id is not None:
+            self.ref.post(Suspects((self._parts.backend.file_name(error.session_id),)))
+        envelope.fail(error)
+
+    def _commit(
+        self,
+        transaction: Transaction,
+        answered: Sequence[tuple[Envelope, object]],
+    ) -> None:
+        try:
+            self._write(transaction)
+        except CommitUncertain:
+            raise
+        except SessionKeeperError as error:
+            self._commit_singly(answered, error)
+            return
+        for envelope, answer in answered:
+            envelope.reply(answer)
+        self._report_changes(transaction)
+
+    def _write(self, transaction: Transaction) -> None:
+        if transaction.changes:
+            self.check_fence()
+            self._parts.backend.commit(transaction.changes)
+            self._parts.view.publish(transaction.changes, transaction.lsn)
+
+    def _commit_singly(
+        self,
+        answered: Sequence[tuple[Envelope, object]],
+        error: SessionKeeperError,
+    ) -> None:
+        """The medium refused the group and nothing was written: find out whom it refuses."""
+        if len(answered) == 1:
+            answered[0][0].fail(error)
+            return
+        for envelope, _ in answered:
+            submission: Submission = envelope.message
+            transaction = self._transaction()
+            try:
+                answer = transaction.run(submission.command, submission.request_id)
+                self._write(transaction)
+            except CommitUncertain:
+                raise
+            except SessionKeeperError as own_error:
+                envelope.fail(own_error)
+            else:
+                envelope.reply(answer)
+                self._report_changes(transaction)
+
+    def _report_changes(self, transaction: Transaction) -> None:
+        for change in transaction.changes:
+            if isinstance(change, Put):
+                record = change.document.record
+                event = Event("saved", record.session_id, f"generation {record.generation}")
+            else:
+                event = Event("trashed", change.record.session_id, change.reason)
+            self._parts.publish_event(event)
+        limit = self._parts.config.max_sessions
+        if limit is not None and transaction.changes and self._parts.view.count() > limit:
+            self._clean_up()
+
+    # --- timers and hand-made changes -------------------------------------------------------
+
+    def handle_info(self, message: Any) -> None:
+        """Take the timer's ticks and the watcher's findings."""
+        match message:
+            case CleanupDue():
+                self._clean_up()
+                self._purge()
+            case Suspects(names):
+                self._reconcile(names)
+            case _:
+                super().handle_info(message)
+
+    def _clean_up(self) -> None:
+        transaction = self._transaction()
+        removals = transaction.expired()
+        for number, removal in enumerate(removals[:CLEANUP_CHUNK]):
+            request_id = f"cleanup-{self.epoch}-{transaction.lsn}-{number}"
+            transaction.trash(removal.session_id, removal.detail, request_id)
+        try:
+            self._write(transaction)
+        except (StorageFailed, PathBlocked) as error:
+            logger.warning("the cleanup removed nothing: %s", error)
+            return
+        for removal in removals[:CLEANUP_CHUNK]:
+            self._parts.publish_event(Event("trashed", removal.session_id, removal.detail))
+        if len(removals) > CLEANUP_CHUNK:
+            self.ref.post(CleanupDue())
+
+    def _purge(self) -> None:
+        config = self._parts.config
+        before = self._parts.clock.now() - timedelta(days=config.trash_days)
+        for session_id in self._parts.backend.purge(before):
+            detail = f"{config.trash_days:g} days in the trash are over"
+            self._parts.publish_event(Event("purged", session_id, detail))
+
+    def _reconcile(self, names: Sequence[str]) -> None:
+        self.check_fence()
+        found = self._parts.backend.reconcile(names, self._parts.view.lsn)
+        self._parts.view.reconciled(found)

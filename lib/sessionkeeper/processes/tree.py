@@ -1,0 +1,231 @@
+"""The supervision tree of one open store, and what its root owns.
+
+The folder's lock, the cache, the view and the mailbox belong to the root, not to an incarnation
+of the actor: they survive its crashes.
+"""
+
+from __future__ import annotations
+
+import itertools
+import secrets
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from sessionkeeper.clock import Clock, SystemClock
+from sessionkeeper.engine.cache import SessionCache
+from sessionkeeper.engine.view import View
+from sessionkeeper.errors import StoreClosed
+from sessionkeeper.events import Event, EventBus, logger
+from sessionkeeper.layout import Layout
+from sessionkeeper.otp import (
+    ChildSpec,
+    ServerRef,
+    TimerService,
+    start_supervisor,
+)
+from sessionkeeper.otp.timer import default_timers
+from sessionkeeper.processes.actor import ActorParts, SessionStoreActor, Submission, Suspects
+from sessionkeeper.processes.watcher import FolderWatcher
+from sessionkeeper.retention import Retention
+from sessionkeeper.storage.file import FileBackend, prepare_folders
+from sessionkeeper.storage.lock import FolderLock
+from sessionkeeper.storage.memory import MemoryBackend
+from sessionkeeper.storage.platform import FileSystem
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sessionkeeper.config import Config
+    from sessionkeeper.engine.commands import Prepared
+    from sessionkeeper.otp import ExitReason, SupervisorRef
+    from sessionkeeper.otp.timer import Timer
+    from sessionkeeper.storage.backend import Backend
+
+
+class StoreClock(Clock, TimerService, Protocol):
+    """The clocks and the timers of a store, as one object: `testing.FakeClock` is another."""
+
+
+class SystemTime(SystemClock):
+    """The clocks and timers of this machine."""
+
+    def after(self, seconds: float, callback: Callable[[], object]) -> Timer:
+        """Call `callback` once, `seconds` from now."""
+        return default_timers().after(seconds, callback)
+
+    def every(self, seconds: float, callback: Callable[[], object]) -> Timer:
+        """Call `callback` each `seconds`."""
+        return default_timers().every(seconds, callback)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Injected:
+    """What a test puts in the place of the real thing.
+
+    Attributes:
+        clock: The clocks and timers.
+        fs: The file system.
+        wrap_backend: Receives the backend and returns the one to be used.
+    """
+
+    clock: StoreClock | None = None
+    fs: FileSystem | None = None
+    wrap_backend: Callable[[Backend], Backend] | None = None
+
+
+class StoreTree:
+    """One open store: its children, and what survives them.
+
+    Args:
+        config: The settings.
+        injected: Replacements, for tests.
+
+    Raises:
+        StoreLocked: Another owner is alive.
+        OSError: The folder cannot be created or locked.
+    """
+
+    def __init__(self, config: Config, injected: Injected) -> None:
+        self.config = config
+        self.clock: StoreClock = injected.clock or SystemTime()
+        self.events = EventBus()
+        self.layout = Layout.of(config.path, config.layout)
+        self.exit_reason: ExitReason | None = None
+        self._lock: FolderLock | None = None
+        self._terminal = threading.Event()
+        self._nonce = secrets.token_hex(6)
+        self._numbers = itertools.count(1)
+        fs = injected.fs or FileSystem()
+        if not config.in_memory:
+            prepare_folders(fs, self.layout)
+            self._lock = FolderLock(self.layout)
+            self._lock.acquire(self.clock)
+        try:
+            backend = self._backend(fs)
+            self.backend = injected.wrap_backend(backend) if injected.wrap_backend else backend
+            self.actor = ServerRef(
+                "sessionkeeper.store",
+                max_messages=config.max_pending,
+                max_bytes=config.max_pending_bytes,
+                busy_wait=config.call_timeout,
+                timers=self.clock,
+            )
+            self.view = View(
+                self.backend,
+                SessionCache(config.cache_bytes, config.cache_ttl, self.clock),
+                config.call_timeout,
+                self._suspect,
+            )
+            self.supervisor = self._start()
+        except BaseException:
+            self._release()
+            raise
+
+    def _backend(self, fs: FileSystem) -> Backend:
+        if self.config.in_memory:
+            return MemoryBackend()
+        return FileBackend(self.layout, self.clock, fs=fs, on_event=self.events.publish)
+
+    def _start(self) -> SupervisorRef:
+        self.actor.monitor(self._actor_ended)
+        return start_supervisor(
+            "sessionkeeper",
+            self._children(),
+            # The watcher speaks to the actor through its handle, which outlives a restart.
+            strategy="one_for_one",
+            max_restarts=self.config.max_restarts,
+            max_seconds=self.config.max_seconds,
+            on_terminal=self._ended,
+        )
+
+    def _children(self) -> list[ChildSpec]:
+        """The supervision tree, whole."""
+        config = self.config
+        parts = ActorParts(
+            config=config,
+            backend=self.backend,
+            view=self.view,
+            clock=self.clock,
+            retention=Retention(config.retention_days, config.max_sessions),
+            publish_event=self.events.publish,
+        )
+        # Transient: drained by close(), it ends in order and must not come back.
+        children = [
+            ChildSpec.server("store", self.actor, SessionStoreActor, parts, restart="transient"),
+        ]
+        if config.watch and not config.in_memory:
+            watcher = ServerRef("sessionkeeper.watcher", timers=self.clock)
+            children.append(
+                ChildSpec.server(
+                    "watcher",
+                    watcher,
+                    FolderWatcher,
+                    self.layout.sessions,
+                    self.backend,
+                    self.actor,
+                    config.reconcile_interval,
+                ),
+            )
+        return children
+
+    # --- use --------------------------------------------------------------------------------
+
+    def submission(self, command: Prepared[Any]) -> Submission:
+        """A command with a request id that no other command of any process has."""
+        return Submission(f"{self._nonce}-{next(self._numbers):x}", command)
+
+    def wait_ready(self) -> None:
+        """Wait until the first recovery scan is done, however long it takes.
+
+        Raises:
+            StoreClosed: It failed again and again; the cause is chained.
+        """
+        self.view.wait_recovered()
+        reason = self.exit_reason
+        if reason is not None:
+            raise StoreClosed(
+                f"the store at {self.layout.root} did not come up: {reason}",
+                path=self.layout.root,
+            ) from reason.exception
+
+    def _suspect(self, session_id: str) -> None:
+        self.actor.post(Suspects((self.backend.file_name(session_id),)))
+
+    def _actor_ended(self, reason: ExitReason) -> None:
+        if reason.is_crash:
+            self.events.publish(Event("crashed", detail=str(reason)))
+
+    def _ended(self, reason: ExitReason) -> None:
+        """The supervisor has stopped all children, by request or because it gave up."""
+        self.exit_reason = reason
+        self.view.close()
+        self.events.publish(Event("stopped", detail=str(reason)))
+        self._terminal.set()
+
+    # --- the end ----------------------------------------------------------------------------
+
+    def close(self, timeout: float | None) -> bool:
+        """Have the backlog done, stop all children in reverse order, give the folder up.
+
+        The folder stays locked if the actor does not end in time: a second writer beside a
+        living first would be worse than a folder that stays locked until this process ends.
+
+        Returns:
+            Whether all was done and has ended within the timeout.
+        """
+        done = self.actor.drain(timeout)
+        ended = self.supervisor.stop(timeout)
+        self.view.close()
+        if not ended:
+            logger.error("the store at %s did not stop in time", self.layout.root)
+            return False
+        self.backend.close()
+        self._release()
+        return done
+
+    def _release(self) -> None:
+        if self._lock is not None:
+            self._lock.release()
+
+
