@@ -1,0 +1,240 @@
+"""A file system and a backend that fail where a test says."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from sessionkeeper.storage.platform import FileSystem, Signature
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from datetime import datetime
+    from pathlib import Path
+
+    from sessionkeeper.storage.backend import Backend, Change, Reconciled, RecoveryReport
+    from sessionkeeper.storage.documents import Document
+
+Operation = Literal[
+    "write_new",
+    "sync",
+    "replace",
+    "link",
+    "unlink",
+    "sync_folder",
+    "read",
+    "make_folder",
+]
+
+
+@dataclass(slots=True)
+class Fault:
+    """One planned failure.
+
+    Attributes:
+        operation: Which operation fails.
+        error: What it raises: an `OSError` is what a medium does, anything else is a crash.
+        skip: How many calls pass before it.
+        times: How many calls in a row fail.
+        after: Whether the operation is done before it fails.
+    """
+
+    operation: str
+    error: BaseException
+    skip: int = 0
+    times: int = 1
+    after: bool = False
+
+    def due(self, operation: str) -> bool:
+        """Count a call, and say whether it fails."""
+        if operation != self.operation or not self.times:
+            return False
+        if self.skip:
+            self.skip -= 1
+            return False
+        self.times -= 1
+        return True
+
+
+class _Plan:
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._faults: list[Fault] = []
+        self.calls: list[str] = []
+
+    def add(self, fault: Fault) -> None:
+        with self._lock:
+            self._faults.append(fault)
+
+    def clear(self) -> None:
+        with self._lock:
+            self._faults.clear()
+
+    def enter(self, operation: str) -> Fault | None:
+        """Note a call; raise if a fault is due before it, return one that is due after it."""
+        with self._lock:
+            self.calls.append(operation)
+            due = next((fault for fault in self._faults if fault.due(operation)), None)
+        if due is not None and not due.after:
+            raise due.error
+        return due
+
+
+def _leave(due: Fault | None) -> None:
+    if due is not None:
+        raise due.error
+
+
+class FaultyFileSystem(FileSystem):
+    """The real file system, until a planned fault is due."""
+
+    def __init__(self) -> None:
+        self._plan = _Plan()
+
+    def fail(self, fault: Fault) -> None:
+        """Plan a failure."""
+        self._plan.add(fault)
+
+    def heal(self) -> None:
+        """Forget what was planned."""
+        self._plan.clear()
+
+    @property
+    def calls(self) -> list[str]:
+        """The operations so far, in order."""
+        return self._plan.calls
+
+    def make_folder(self, path: Path) -> None:
+        """See `FileSystem`."""
+        due = self._plan.enter("make_folder")
+        super().make_folder(path)
+        _leave(due)
+
+    def write_new(self, path: Path, chunks: Sequence[bytes]) -> Signature:
+        """See `FileSystem`."""
+        due = self._plan.enter("write_new")
+        signature = super().write_new(path, chunks)
+        _leave(due)
+        return signature
+
+    def sync(self, descriptor: int) -> None:
+        """See `FileSystem`."""
+        due = self._plan.enter("sync")
+        super().sync(descriptor)
+        _leave(due)
+
+    def replace(self, source: Path, target: Path) -> None:
+        """See `FileSystem`."""
+        due = self._plan.enter("replace")
+        super().replace(source, target)
+        _leave(due)
+
+    def link(self, source: Path, target: Path) -> None:
+        """See `FileSystem`."""
+        due = self._plan.enter("link")
+        super().link(source, target)
+        _leave(due)
+
+    def unlink(self, path: Path) -> None:
+        """See `FileSystem`."""
+        due = self._plan.enter("unlink")
+        super().unlink(path)
+        _leave(due)
+
+    def sync_folder(self, path: Path) -> None:
+        """See `FileSystem`."""
+        due = self._plan.enter("sync_folder")
+        super().sync_folder(path)
+        _leave(due)
+
+    def read(self, path: Path) -> tuple[bytes, Signature]:
+        """See `FileSystem`."""
+        due = self._plan.enter("read")
+        found = super().read(path)
+        _leave(due)
+        return found
+
+
+class FaultyBackend:
+    """A backend around another one that fails where a test says.
+
+    Operations are the names of the methods of `Backend`; a fault with `after=True` lets the
+    method do its work first, which for `commit` is a crash after the commit and before its
+    publication.
+    """
+
+    def __init__(self, inner: Backend) -> None:
+        self.inner = inner
+        self._plan = _Plan()
+
+    def fail(self, fault: Fault) -> None:
+        """Plan a failure."""
+        self._plan.add(fault)
+
+    def heal(self) -> None:
+        """Forget what was planned."""
+        self._plan.clear()
+
+    @property
+    def calls(self) -> list[str]:
+        """The operations so far, in order."""
+        return self._plan.calls
+
+    def _do(self, operation: str, *arguments: Any) -> Any:
+        due = self._plan.enter(operation)
+        result = getattr(self.inner, operation)(*arguments)
+        _leave(due)
+        return result
+
+    def recover(self) -> RecoveryReport:
+        """See `Backend`."""
+        report: RecoveryReport = self._do("recover")
+        return report
+
+    def commit(self, batch: Sequence[Change]) -> None:
+        """See `Backend`."""
+        self._do("commit", batch)
+
+    def read(self, session_id: str) -> Document | None:
+        """See `Backend`."""
+        document: Document | None = self._do("read", session_id)
+        return document
+
+    def keys(self) -> Iterator[str]:
+        """See `Backend`."""
+        keys: Iterator[str] = self._do("keys")
+        return keys
+
+    def trashed(self, session_id: str) -> Document | None:
+        """See `Backend`."""
+        document: Document | None = self._do("trashed", session_id)
+        return document
+
+    def purge(self, before: datetime) -> list[str]:
+        """See `Backend`."""
+        gone: list[str] = self._do("purge", before)
+        return gone
+
+    def suspects(self) -> list[str]:
+        """See `Backend`."""
+        names: list[str] = self._do("suspects")
+        return names
+
+    def changed(self, names: Iterable[str]) -> list[str]:
+        """See `Backend`."""
+        found: list[str] = self._do("changed", names)
+        return found
+
+    def file_name(self, session_id: str) -> str:
+        """See `Backend`."""
+        return self.inner.file_name(session_id)
+
+    def reconcile(self, names: Sequence[str], lsn: int) -> Reconciled:
+        """See `Backend`."""
+        found: Reconciled = self._do("reconcile", names, lsn)
+        return found
+
+    def close(self) -> None:
+        """See `Backend`."""
+        self.inner.close()

@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from sessionkeeper.retention import Retention
+from sessionkeeper.session import SessionInfo
+
+NOW = datetime(2025, 6, 1, tzinfo=UTC)
+INFO = SessionInfo(
+    session_id="s",
+    namespace="",
+    generation=1,
+    lsn=1,
+    created_at=NOW,
+    updated_at=NOW,
+    completed_at=None,
+    persisted_until=None,
+    status=None,
+    title=None,
+    summary=None,
+    tags=(),
+    message_count=0,
+    total_cost=0.0,
+    metadata={},
+)
+
+
+def aged(days: float, **changes: object) -> SessionInfo:
+    return replace(INFO, updated_at=NOW - timedelta(days=days), **changes)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("session", "removed"),
+    [
+        (aged(29.99), False),
+        (aged(30), False),
+        (aged(30.01), True),
+        (aged(100, status="active"), False),
+        (aged(100, status="paused"), False),
+        (aged(100, status="completed"), True),
+        (aged(100, completed_at=NOW - timedelta(days=1)), False),
+        (aged(1, completed_at=NOW - timedelta(days=31)), True),
+        (aged(100, persisted_until=NOW + timedelta(seconds=1)), False),
+        (aged(100, persisted_until=NOW - timedelta(seconds=1)), True),
+        (aged(-5), False),
+    ],
+)
+def test_age(session: SessionInfo, removed: bool) -> None:  # noqa: FBT001 - a table of cases
+    assert bool(Retention(30, None).removals([session], NOW)) is removed
+
+
+def test_count_removes_the_oldest_and_counts_no_unfinished_ones() -> None:
+    sessions = [
+        replace(INFO, session_id=f"s{n}", status="active" if n == 1 else None) for n in range(5)
+    ]
+    removals = Retention(None, 2).removals(sessions, NOW)
+    assert [(r.session_id, r.reason) for r in removals] == [("s3", "count"), ("s4", "count")]
+
+
+def test_nothing_is_asked_nothing_goes() -> None:
+    assert Retention(None, None).removals([aged(10**5)], NOW) == []
+    assert Retention(None, None).deadline(None, NOW) is None
+
+
+def test_a_very_long_retention_is_for_ever() -> None:
+    forever = Retention(1e9, None)
+    assert forever.deadline(None, NOW) is None
+    assert forever.removals([aged(10**5)], NOW) == []
+
+
+def test_a_promise_only_grows() -> None:
+    promised = NOW + timedelta(days=30)
+    assert Retention(3, None).deadline(promised, NOW) == promised
+    assert Retention(60, None).deadline(promised, NOW) == NOW + timedelta(days=60)
+    assert Retention(None, None).deadline(promised, NOW) == promised

@@ -1,0 +1,230 @@
+"""What may be found in the folder: each is reported, none is overwritten, the others load."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from sessionkeeper import (
+    CorruptDocument,
+    NewerVersion,
+    PathBlocked,
+    SessionNotFound,
+    SessionStore,
+)
+from sessionkeeper.testing import EventLog, Fault, FaultyFileSystem, Injected
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+
+@pytest.fixture
+def good(folder: Path) -> bytes:
+    """A store with one good session; the bytes of another, `victim`."""
+    with SessionStore.open(folder, watch=False) as store:
+        store.save_session("good", ["kept"])
+        store.save_session("victim", [{"text": "precious " * 20}])
+    return (folder / "victim.json").read_bytes()
+
+
+def _edited(data: bytes, **changes: Any) -> bytes:
+    return json.dumps({**json.loads(data), **changes}).encode()
+
+
+DAMAGE: dict[str, Callable[[bytes], bytes]] = {
+    "cut in the middle": lambda data: data[: len(data) // 2],
+    "empty": lambda _: b"",
+    "all zero": lambda data: b"\0" * len(data),
+    "null": lambda _: b"null",
+    "list": lambda _: b"[]",
+    "number": lambda _: b"3",
+    "text": lambda _: b'"x"',
+    "empty object": lambda _: b"{}",
+    "utf-16": lambda data: data.decode().encode("utf-16"),
+    "byte order mark": lambda data: b"\xef\xbb\xbf" + data,
+    "trailing garbage": lambda data: data + b"stale tail",
+    "not utf-8": lambda data: data.replace(b"precious", b"\xff\xfe"),
+    "duplicate key": lambda data: data.replace(b'"state":null', b'"state":null,"state":1'),
+    "NaN": lambda data: data.replace(b'"state":null', b'"state":NaN'),
+    "bad date": lambda data: _edited(data, created_at="soon"),
+    "no messages": lambda data: _edited(data, messages=None),
+    "other id": lambda data: _edited(data, session_id="good"),
+    "hostile id": lambda data: _edited(data, session_id="../../pwned"),
+    "version as text": lambda data: _edited(data, version="1"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_file_is_quarantined_with_its_reason(
+    damage: str,
+    good: bytes,
+    folder: Path,
+) -> None:
+    bad = DAMAGE[damage](good)
+    (folder / "victim.json").write_bytes(bad)
+    with SessionStore.open(folder, watch=False) as store:
+        problems = store.last_recovery.problems
+        assert [problem.path.name for problem in problems] == ["victim.json"]
+        assert "victim" in str(store.last_recovery)
+        assert store.load_session("good").messages == ["kept"]
+        with pytest.raises(SessionNotFound):
+            store.load_session("victim")
+        store.save_session("victim", ["new"])
+    quarantine = folder / ".sessionkeeper" / "quarantine"
+    kept = [path for path in quarantine.iterdir() if not path.name.endswith(".why.json")]
+    assert [path.read_bytes() for path in kept] == [bad]
+    why = json.loads(next(quarantine.glob("*.why.json")).read_bytes())
+    assert why["file"] == "victim.json"
+    assert why["detail"] == problems[0].detail
+
+
+@pytest.mark.parametrize("thing", ["folder", "symlink", "dangling", "loop", "fifo", "newer"])
+def test_what_is_no_readable_session_file_is_left_alone(
+    thing: str,
+    good: bytes,
+    folder: Path,
+    tmp_path: Path,
+) -> None:
+    path = folder / "victim.json"
+    outside = tmp_path / "outside.json"
+    path.rename(outside)
+    {
+        "folder": path.mkdir,
+        "symlink": lambda: path.symlink_to(outside),
+        "dangling": lambda: path.symlink_to(tmp_path / "nowhere"),
+        "loop": lambda: path.symlink_to(path),
+        "fifo": lambda: os.mkfifo(path),
+        "newer": lambda: path.write_bytes(_edited(good, version=99)),
+    }[thing]()
+    before = path.lstat()
+    expected = NewerVersion if thing == "newer" else PathBlocked
+    with SessionStore.open(folder, watch=False) as store:
+        assert [problem.path.name for problem in store.last_recovery.problems] == ["victim.json"]
+        assert store.load_session("good").messages == ["kept"]
+        with pytest.raises(expected):
+            store.load_session("victim")
+        with pytest.raises(expected):
+            store.save_session("victim", ["new"])
+        with pytest.raises(expected):
+            store.append("victim", ["new"])
+        assert "victim" not in store
+        assert len(store) == 1
+        assert store.info().restarts == 0
+    after = path.lstat()
+    assert (after.st_ino, after.st_mode, after.st_mtime_ns) == (
+        before.st_ino,
+        before.st_mode,
+        before.st_mtime_ns,
+    )
+    assert outside.read_bytes() == good
+
+
+def test_an_unreadable_file_is_neither_absent_nor_corrupt(good: bytes, folder: Path) -> None:
+    fs = FaultyFileSystem()
+    fs.fail(Fault("read", PermissionError(13, "Permission denied"), skip=1))  # good, then victim
+    with SessionStore.open(folder, watch=False, inject=Injected(fs=fs)) as store:
+        assert [problem.kind for problem in store.last_recovery.problems] == ["unreadable"]
+        with pytest.raises(PathBlocked):
+            store.load_session("victim")
+        with pytest.raises(PathBlocked):
+            store.save_session("victim", ["new"])
+    assert (folder / "victim.json").read_bytes() == good
+
+
+def test_foreign_files_are_ignored(good: bytes, folder: Path) -> None:
+    names = ["README", ".DS_Store", "Thumbs.db", "a.json~", ".#x.json", ".x.json", "x.tmp", "s.jsonl"]
+    for name in names:
+        (folder / name).write_bytes(b"mine")
+    with SessionStore.open(folder, watch=False) as store:
+        assert store.last_recovery.problems == []
+        assert len(store) == 2
+    assert all((folder / name).read_bytes() == b"mine" for name in names)
+
+
+def test_the_second_file_of_one_session_is_reported_and_both_stay(
+    good: bytes,
+    folder: Path,
+) -> None:
+    with SessionStore.open(folder, watch=False) as store:
+        for twin in ("abc", "ABC"):
+            store.save_session(twin, [twin])
+        store.append("ABC", ["newer"])
+    hashed = next(folder.glob("ABC~*.json"))
+    old = (folder / "ABC.json", hashed.read_bytes())
+    # The same session under its other legal name, one generation older.
+    old[0].write_bytes(_edited(hashed.read_bytes(), generation=1, messages=["ABC"]))
+    with SessionStore.open(folder, watch=False) as store:
+        assert [problem.kind for problem in store.last_recovery.problems] == ["duplicate"]
+        assert store.load_session("ABC").messages == ["ABC", "newer"]
+        assert store.load_session("abc").messages == ["abc"]
+    assert old[0].exists()
+    assert hashed.exists()
+
+
+def test_rot_in_an_open_store_is_never_served(folder: Path) -> None:
+    """The bytes change, name, size and time do not: no hand did that."""
+    with (
+        SessionStore.open(folder, watch=False, cache_bytes=1) as store,
+        EventLog(store) as log,
+    ):
+        store.save_session("s1", ["precious"])
+        path = folder / "s1.json"
+        status = path.stat()
+        with path.open("r+b") as file:
+            data = file.read()
+            file.seek(data.index(b"precious"))
+            file.write(b"P")
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+        with pytest.raises(CorruptDocument):
+            store.load_session("s1")
+        assert "time did not" in log.wait_for("quarantined")[0].detail
+        assert "s1" not in store
+        with pytest.raises(SessionNotFound):
+            store.load_session("s1")
+        assert store.save_session("s1", ["again"]).generation == 1
+
+
+def test_a_hand_made_file_is_taken_with_a_copy_aside(good: bytes, folder: Path) -> None:
+    text = json.dumps(
+        {
+            "format": "sessionkeeper",
+            "version": 1,
+            "session_id": "by-hand",
+            "messages": [{"role": "user", "content": "typed"}],
+            "tags": ["hand"],
+        },
+        indent=2,
+    ).encode()
+    (folder / "by-hand.json").write_bytes(text)
+    with SessionStore.open(folder, watch=False) as store:
+        assert [p.kind for p in store.last_recovery.problems] == ["adopted"]
+        session = store.load_session("by-hand")
+        assert session.messages == [{"role": "user", "content": "typed"}]
+        assert session.tags == ("hand",)
+        assert store.get_recent(1)[0].session_id == "by-hand"
+        copies = list((folder / ".sessionkeeper" / "backups" / "by-hand").iterdir())
+        assert [copy.read_bytes() for copy in copies] == [text]
+    with SessionStore.open(folder, watch=False) as store:
+        assert store.last_recovery.problems == [], "it is one of ours now"
+        assert store.load_session("by-hand").messages == session.messages
+
+
+def test_dead_temporaries_are_swept_and_nothing_else(good: bytes, folder: Path) -> None:
+    temporary = folder / ".sessionkeeper" / "tmp" / "77-1.tmp"
+    temporary.write_bytes(good[:10])
+    with SessionStore.open(folder, watch=False) as store:
+        assert store.last_recovery.swept == 1
+        assert len(store) == 2
+    assert not temporary.exists()
+
+
+def test_a_store_can_be_copied(good: bytes, folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "copy")
+    with SessionStore.open(tmp_path / "copy", watch=False) as store:
+        assert store.load_session("good").messages == ["kept"]
+        assert store.last_recovery.problems == []

@@ -1,0 +1,255 @@
+"""A medium that fails: nothing acknowledged is lost, nothing refused is written."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+
+from sessionkeeper import (
+    AppendMessages,
+    Conflict,
+    OutcomeUnknown,
+    PathBlocked,
+    SaveSession,
+    SessionStore,
+    StorageFailed,
+    StoreGone,
+)
+from sessionkeeper.testing import EventLog, Fault, FaultyFileSystem, Injected
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+
+@pytest.fixture
+def fs() -> FaultyFileSystem:
+    return FaultyFileSystem()
+
+
+@pytest.fixture
+def faulty(folder: Path, fs: FaultyFileSystem) -> Iterator[SessionStore]:
+    with SessionStore.open(folder, watch=False, inject=Injected(fs=fs)) as opened:
+        yield opened
+
+
+def os_error(number: int) -> OSError:
+    return OSError(number, os.strerror(number))
+
+
+def temporaries(folder: Path) -> list[str]:
+    return [path.name for path in (folder / ".sessionkeeper" / "tmp").iterdir()]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE])
+@pytest.mark.parametrize("operation", ["write_new", "sync"])
+def test_a_save_the_medium_refuses_changes_nothing(
+    operation: str,
+    number: int,
+    faulty: SessionStore,
+    fs: FaultyFileSystem,
+    folder: Path,
+) -> None:
+    faulty.save_session("s1", ["old"])
+    before = (folder / "s1.json").read_bytes()
+    fs.fail(Fault(operation, os_error(number)))
+    with pytest.raises(StorageFailed):
+        faulty.save_session("s1", ["new"])
+    assert (folder / "s1.json").read_bytes() == before
+    assert temporaries(folder) == []
+    assert faulty.load_session("s1").messages == ["old"]
+    assert faulty.info().restarts == 0
+    faulty.save_session("s1", ["new"])
+    assert faulty.load_session("s1").messages == ["new"]
+    assert faulty.load_session("s1").generation == 2
+
+
+def test_a_full_disk_refuses_the_culprit_and_not_its_neighbours(
+    faulty: SessionStore,
+    fs: FaultyFileSystem,
+    folder: Path,
+) -> None:
+    """In one turn: the group is refused, then each is tried alone."""
+    faulty.save_session("held", [0])
+    with EventLog(faulty) as log:
+        # The turn's temporaries: the third of the group fails, and again when tried alone.
+        receipts = _one_turn(
+            faulty,
+            [SaveSession(f"s{number}", [number]) for number in range(5)],
+            lambda: _fail_writes_of(fs, 2, 5),
+        )
+        errors = [receipt.exception(5) for receipt in receipts]
+        assert sum(isinstance(error, StorageFailed) for error in errors) == 1
+        log.wait_for("saved", 4)
+    saved = [n for n, error in enumerate(errors) if error is None]
+    assert {info.session_id for info in faulty.list_sessions()} == {
+        "held",
+        *(f"s{n}" for n in saved),
+    }
+    assert temporaries(folder) == []
+    assert faulty.info().restarts == 0
+
+
+def _fail_writes_of(fs: FaultyFileSystem, first: int, group: int) -> None:
+    fs.fail(Fault("write_new", os_error(errno.ENOSPC), skip=first))
+    fs.fail(Fault("write_new", os_error(errno.ENOSPC), skip=group - first - 1))
+
+
+def _one_turn(
+    store: SessionStore,
+    commands: list[SaveSession],
+    prepare: Callable[[], None],
+) -> list[object]:
+    """Send commands while the actor is busy, so that they are taken together."""
+    import threading
+
+    busy, go = threading.Event(), threading.Event()
+
+    def hold(_: object) -> None:
+        busy.set()
+        go.wait(5)
+
+    unsubscribe = store.subscribe(lambda event: hold(event) if event.session_id == "held" else None)
+    held = store.tell(AppendMessages("held", [1]))
+    assert busy.wait(5)
+    receipts = [store.tell(command) for command in commands]
+    prepare()
+    unsubscribe()
+    go.set()
+    held.result(5)
+    return list(receipts)
+
+
+@pytest.mark.parametrize("operation", ["replace", "sync_folder"])
+def test_a_commit_that_fails_half_way_is_settled_by_looking_at_the_disk(
+    operation: str,
+    faulty: SessionStore,
+    fs: FaultyFileSystem,
+    folder: Path,
+) -> None:
+    faulty.save_session("s1", ["old"])
+    fs.fail(Fault(operation, os_error(errno.EIO)))
+    assert faulty.save_session("s1", ["new"]).generation == 2
+    assert faulty.info().restarts == 1
+    assert faulty.load_session("s1").messages == ["new"]
+    assert faulty.load_session("s1").generation == 2, "applied once, not twice"
+
+
+def test_a_directory_sync_that_failed_is_not_taken_for_durable_by_trying_again(
+    faulty: SessionStore,
+    fs: FaultyFileSystem,
+    folder: Path,
+) -> None:
+    """After a failed sync the next one may succeed and mean nothing: the file is written anew."""
+    faulty.save_session("s1", ["old"])
+    before = len(fs.calls)
+    fs.fail(Fault("sync_folder", os_error(errno.EIO)))
+    faulty.save_session("s1", ["new"])
+    calls = fs.calls[before:]
+    failed = calls.index("sync_folder")
+    assert "write_new" in calls[failed:], "the doubtful file was not written again"
+    assert "replace" in calls[failed:]
+
+
+def test_a_medium_that_stays_broken_is_reported_as_unknown_not_as_refused(
+    folder: Path,
+) -> None:
+    fs = FaultyFileSystem()
+    store = SessionStore.open(folder, watch=False, inject=Injected(fs=fs), max_restarts=1)
+    store.save_session("s1", ["old"])
+    fs.fail(Fault("sync_folder", os_error(errno.EIO), times=1000))
+    with pytest.raises(OutcomeUnknown):
+        store.save_session("s1", ["new"])
+    assert store.info().state == "closed"
+    store.close()
+    fs.heal()
+    with SessionStore.open(folder, watch=False) as again:
+        assert again.load_session("s1").messages in (["old"], ["new"])
+
+
+def test_a_delete_the_medium_refuses_keeps_the_session(
+    faulty: SessionStore,
+    fs: FaultyFileSystem,
+    folder: Path,
+) -> None:
+    faulty.save_session("s1", ["kept"])
+    fs.fail(Fault("write_new", os_error(errno.ENOSPC)))
+    with pytest.raises(StorageFailed):
+        faulty.delete_session("s1")
+    assert faulty.load_session("s1").messages == ["kept"]
+    assert list((folder / ".sessionkeeper" / "trash").iterdir()) == []
+    assert faulty.delete_session("s1")
+
+
+def test_the_order_of_a_durable_save(faulty: SessionStore, fs: FaultyFileSystem) -> None:
+    """Write and sync the temporary, rename it, sync the folder; only then answer."""
+    before = len(fs.calls)
+    faulty.save_session("s1", [1])
+    assert fs.calls[before:] == ["write_new", "sync", "replace", "sync_folder"]
+
+
+def test_files_are_for_the_owner_only_from_the_first_moment(folder: Path) -> None:
+    old = os.umask(0)
+    try:
+        with SessionStore.open(folder, watch=False) as store:
+            store.save_session("s1", [1])
+            store.delete_session("s1")
+            store.save_session("s2", [1])
+            for path in folder.rglob("*"):
+                expected = 0o700 if path.is_dir() else 0o600
+                assert path.stat().st_mode & 0o777 == expected, path
+            assert folder.stat().st_mode & 0o777 == 0o700
+    finally:
+        os.umask(old)
+
+
+def test_a_folder_that_is_replaced_is_noticed(folder: Path, tmp_path: Path) -> None:
+    store = SessionStore.open(folder, watch=False)
+    store.save_session("s1", [1])
+    folder.rename(tmp_path / "moved")
+    shutil.copytree(tmp_path / "moved", folder)
+    with pytest.raises(StoreGone):
+        store.save_session("s1", [2])
+    with pytest.raises(StoreGone):
+        store.append("s2", [2])
+    assert not (folder / "s2.json").exists(), "nothing is spread into a strange folder"
+    store.close()
+
+
+def test_a_folder_in_the_way_is_a_typed_error_and_stays(folder: Path) -> None:
+    with SessionStore.open(folder, watch=False) as store:
+        (folder / "s1.json").mkdir()
+        with pytest.raises(PathBlocked) as refused:
+            store.save_session("s1", [1])
+        assert refused.value.session_id == "s1"
+        assert (folder / "s1.json").is_dir()
+        assert store.info().restarts == 0
+
+
+def test_an_edit_that_came_in_between_is_kept_aside(folder: Path) -> None:
+    with SessionStore.open(folder, watch=False) as store, EventLog(store) as log:
+        store.save_session("s1", ["first"])
+        edited = (folder / "s1.json").read_bytes().replace(b"first", b"EDIT!")
+        (folder / "s1.json").write_bytes(edited)
+        store.save_session("s1", ["second"])
+        conflict = log.wait_for("conflict")[0]
+        assert "edited" in conflict.detail
+        copies = list((folder / ".sessionkeeper" / "backups" / "s1").iterdir())
+        assert [copy.read_bytes() for copy in copies] == [edited]
+        assert store.load_session("s1").messages == ["second"]
+
+
+def test_a_conflict_of_generations_writes_nothing(
+    faulty: SessionStore,
+    fs: FaultyFileSystem,
+) -> None:
+    faulty.save_session("s1", [1])
+    before = len(fs.calls)
+    with pytest.raises(Conflict) as refused:
+        faulty.save_session("s1", [2], expected_generation=7)
+    assert (refused.value.expected, refused.value.actual) == (7, 1)
+    assert fs.calls[before:] == []

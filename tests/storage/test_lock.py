@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from sessionkeeper import SessionStore, StoreClosed, StoreLocked
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+OWNER = """
+import sys
+from sessionkeeper import SessionStore
+store = SessionStore.open(sys.argv[1], watch=False)
+store.save_session("theirs", [1])
+print("ready", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_second_store_of_this_process_is_refused(folder: Path) -> None:
+    with SessionStore.open(folder, watch=False):
+        with pytest.raises(StoreLocked) as refused:
+            SessionStore.open(folder, watch=False)
+        assert refused.value.holder["pid"] == os.getpid()
+    SessionStore.open(folder, watch=False).close()
+
+
+def test_another_process_is_named_and_its_death_frees_the_folder(folder: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", OWNER, str(folder)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as owner:
+        assert owner.stdout is not None
+        assert owner.stdout.readline() == b"ready\n"
+        with pytest.raises(StoreLocked) as refused:
+            SessionStore.open(folder, watch=False)
+        assert refused.value.holder["pid"] == owner.pid
+        assert str(owner.pid) in str(refused.value)
+        with SessionStore.open(folder, read_only=True) as beside:
+            assert beside.load_session("theirs").messages == [1]
+        owner.kill()
+        owner.wait(10)
+    with SessionStore.open(folder, watch=False) as store:
+        assert store.load_session("theirs").messages == [1]
+
+
+def test_a_forked_child_neither_writes_nor_frees_the_folder(folder: Path) -> None:
+    with SessionStore.open(folder, watch=False) as store:
+        store.save_session("s1", [1])
+        read, write = os.pipe()
+        child = os.fork()
+        if child == 0:  # pragma: no cover - runs in the child
+            answer = b"nothing"
+            try:
+                store.save_session("s1", [2])
+            except StoreClosed:
+                answer = b"refused"
+            except BaseException as error:  # noqa: BLE001 - the child must end here
+                answer = repr(error).encode()
+            os.write(write, answer)
+            os._exit(0)
+        os.waitpid(child, 0)
+        os.close(write)
+        assert os.read(read, 1000) == b"refused"
+        os.close(read)
+        with pytest.raises(StoreLocked):
+            SessionStore.open(folder, watch=False)
+        store.append("s1", [3])
+        assert store.load_session("s1").messages == [1, 3]
