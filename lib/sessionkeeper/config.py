@@ -103,8 +103,7 @@ def _positive(name: str, value: object, *, whole: bool) -> None:
     allowed: tuple[type, ...] = (int,) if whole else (int, float)
     if type(value) not in allowed:
         raise InvalidConfig(f"{name} must be a {kind} above 0, not {value!r}")
-    assert isinstance(value, int | float)
-    if not math.isfinite(value) or value <= 0:
+    if not isinstance(value, int | float) or not math.isfinite(value) or value <= 0:
         raise InvalidConfig(f"{name} must be a finite {kind} above 0, not {value!r}")
 
 

@@ -78,7 +78,9 @@ class EventBus:
         level = logging.DEBUG if event.kind in ("saved", "recovered") else logging.INFO
         if event.kind in ("quarantined", "conflict", "crashed"):
             level = logging.WARNING
-        logger.log(level, "%s %s %s", event.kind, event.session_id or event.path or "", event.detail)
+        logger.log(
+            level, "%s %s %s", event.kind, event.session_id or event.path or "", event.detail
+        )
         for subscriber in self._subscribers:
             try:
                 subscriber(event)

@@ -54,7 +54,7 @@ def check_session_id(session_id: object) -> str:
     return text
 
 
-def _problem_of(text: str) -> str | None:
+def _problem_of(text: str) -> str | None:  # noqa: PLR0911 - one return for each rule
     if not text:
         return "is empty"
     if len(text) > MAX_ID_CHARACTERS:

@@ -27,7 +27,7 @@ T = TypeVar("T")
 MAX_KEPT_FAILURES = 1000
 
 
-def translated(error: BaseException) -> BaseException:
+def translated(error: BaseException) -> BaseException:  # noqa: PLR0911 - one for each error
     """The store's word for an error of supervision; other errors are returned as they are."""
     match error:
         case otp.Busy():

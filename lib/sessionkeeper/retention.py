@@ -16,15 +16,29 @@ class Retained(Protocol):
     """What retention has to know of a session."""
 
     @property
-    def session_id(self) -> str: ...
+    def session_id(self) -> str:
+        """The id."""
+        ...
+
     @property
-    def updated_at(self) -> datetime: ...
+    def updated_at(self) -> datetime:
+        """When it was last changed."""
+        ...
+
     @property
-    def completed_at(self) -> datetime | None: ...
+    def completed_at(self) -> datetime | None:
+        """When it was completed, or None."""
+        ...
+
     @property
-    def persisted_until(self) -> datetime | None: ...
+    def persisted_until(self) -> datetime | None:
+        """Until when it was promised to be kept, or None."""
+        ...
+
     @property
-    def status(self) -> str | None: ...
+    def status(self) -> str | None:
+        """The application's word, or None."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -178,9 +178,9 @@ class Session:
         state: Any = KEEP,
         metadata: dict[str, Any] | Keep = KEEP,
         tags: Sequence[str] | Keep = KEEP,
-        title: str | None | Keep = KEEP,
-        summary: str | None | Keep = KEEP,
-        status: Status | None | Keep = KEEP,
+        title: str | Keep | None = KEEP,
+        summary: str | Keep | None = KEEP,
+        status: Status | Keep | None = KEEP,
     ) -> Changes:
         """Say what is to change, for `SessionStore.update`.
 
@@ -227,9 +227,9 @@ class Changes:
     state: Any = KEEP
     metadata: dict[str, Any] | Keep = KEEP
     tags: Sequence[str] | Keep = KEEP
-    title: str | None | Keep = KEEP
-    summary: str | None | Keep = KEEP
-    status: Status | None | Keep = KEEP
+    title: str | Keep | None = KEEP
+    summary: str | Keep | None = KEEP
+    status: Status | Keep | None = KEEP
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,6 @@ import atexit
 import contextlib
 import weakref
 from dataclasses import dataclass
-from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
@@ -43,6 +42,7 @@ from sessionkeeper.storage.reader import FolderReader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from datetime import date, datetime
     from os import PathLike
     from types import TracebackType
 
@@ -297,9 +297,9 @@ class SessionStore:
         state: Any = KEEP,
         metadata: Mapping[str, Any] | Keep = KEEP,
         tags: Iterable[str] | Keep = KEEP,
-        title: str | None | Keep = KEEP,
-        summary: str | None | Keep = KEEP,
-        status: str | None | Keep = KEEP,
+        title: str | Keep | None = KEEP,
+        summary: str | Keep | None = KEEP,
+        status: str | Keep | None = KEEP,
         expected_generation: int | None = None,
         total_cost: float | None = None,
     ) -> Saved:
@@ -652,7 +652,7 @@ def _close_at_exit() -> None:
     for store in list(_open_stores):
         try:
             store.close(EXIT_TIMEOUT)
-        except Exception:
+        except Exception:  # noqa: BLE001 - the other stores must be closed all the same
             logger.exception("the store at %s was not closed in order", store.path)
 
 

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 from sessionkeeper import SessionStore
 from sessionkeeper.engine.cache import ENTRY_OVERHEAD, SessionCache
 from sessionkeeper.storage.documents import Document, Record
-from sessionkeeper.testing import FakeClock
 from sessionkeeper.testing.clock import START
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from sessionkeeper.testing import FakeClock
 
 RECORD = Record(
     session_id="s",

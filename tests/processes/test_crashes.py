@@ -26,8 +26,8 @@ from sessionkeeper.testing import (
     Fault,
     FaultyBackend,
     FaultyFileSystem,
-    InjectedCrash,
     Injected,
+    InjectedCrash,
     crash_actor,
 )
 

@@ -96,7 +96,7 @@ def test_own_writes_are_not_taken_for_edits(watched: SessionStore) -> None:
         watched.delete_session("s1")
         watched.flush()
         for kind in ("adopted", "conflict", "vanished", "quarantined", "ignored"):
-            assert log.of_kind(kind) == []  # type: ignore[arg-type]  # the loop hides the literal
+            assert log.of_kind(kind) == []
     assert all(info.generation <= 8 for info in watched.list_sessions())
 
 
@@ -161,7 +161,9 @@ def test_a_file_with_a_hostile_id_reaches_nothing(
     outside.write_text("precious")
     text = (folder / "s1.json").read_text()
     with EventLog(watched) as log:
-        (folder / "s2.json").write_text(text.replace('"session_id":"s1"', '"session_id":"../victim"'))
+        (folder / "s2.json").write_text(
+            text.replace('"session_id":"s1"', '"session_id":"../victim"')
+        )
         log.wait_for("quarantined")
     assert outside.read_text() == "precious"
     assert watched.load_session("s1").messages == ["original"]

@@ -93,14 +93,15 @@ def test_what_is_no_readable_session_file_is_left_alone(
     path = folder / "victim.json"
     outside = tmp_path / "outside.json"
     path.rename(outside)
-    {
+    make: dict[str, Callable[[], object]] = {
         "folder": path.mkdir,
         "symlink": lambda: path.symlink_to(outside),
         "dangling": lambda: path.symlink_to(tmp_path / "nowhere"),
         "loop": lambda: path.symlink_to(path),
         "fifo": lambda: os.mkfifo(path),
         "newer": lambda: path.write_bytes(_edited(good, version=99)),
-    }[thing]()
+    }
+    make[thing]()
     before = path.lstat()
     expected = NewerVersion if thing == "newer" else PathBlocked
     with SessionStore.open(folder, watch=False) as store:
@@ -137,7 +138,16 @@ def test_an_unreadable_file_is_neither_absent_nor_corrupt(good: bytes, folder: P
 
 
 def test_foreign_files_are_ignored(good: bytes, folder: Path) -> None:
-    names = ["README", ".DS_Store", "Thumbs.db", "a.json~", ".#x.json", ".x.json", "x.tmp", "s.jsonl"]
+    names = [
+        "README",
+        ".DS_Store",
+        "Thumbs.db",
+        "a.json~",
+        ".#x.json",
+        ".x.json",
+        "x.tmp",
+        "s.jsonl",
+    ]
     for name in names:
         (folder / name).write_bytes(b"mine")
     with SessionStore.open(folder, watch=False) as store:

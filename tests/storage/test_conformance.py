@@ -27,10 +27,12 @@ def file_backend(root: Path, layout: LayoutName = "flat") -> FileBackend:
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__.strip("_"))
 @pytest.mark.parametrize("kind", ["flat", "rooted", "memory", "wrapped"])
-def test_backend(kind: LayoutName, case: Callable[[Backend], None], tmp_path: Path) -> None:
+def test_backend(kind: str, case: Callable[[Backend], None], tmp_path: Path) -> None:
     backend: Backend
-    if kind in ("flat", "rooted"):
-        backend = file_backend(tmp_path, kind)
+    if kind == "flat":
+        backend = file_backend(tmp_path, "flat")
+    elif kind == "rooted":
+        backend = file_backend(tmp_path, "rooted")
     else:
         backend = FaultyBackend(MemoryBackend()) if kind == "wrapped" else MemoryBackend()
     case(backend)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
@@ -24,6 +25,8 @@ from sessionkeeper.testing import EventLog, Fault, FaultyFileSystem, Injected
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from sessionkeeper import Receipt, Saved
 
 
 @pytest.fixture
@@ -103,10 +106,8 @@ def _one_turn(
     store: SessionStore,
     commands: list[SaveSession],
     prepare: Callable[[], None],
-) -> list[object]:
+) -> list[Receipt[Saved]]:
     """Send commands while the actor is busy, so that they are taken together."""
-    import threading
-
     busy, go = threading.Event(), threading.Event()
 
     def hold(_: object) -> None:
@@ -121,7 +122,7 @@ def _one_turn(
     unsubscribe()
     go.set()
     held.result(5)
-    return list(receipts)
+    return receipts
 
 
 @pytest.mark.parametrize("operation", ["replace", "sync_folder"])

@@ -68,7 +68,7 @@ ACCEPTED = {
     "~": "%7E",
     "café": "caf%C3%A9",
     "cafe\u0301": "cafe%CC%81",
-    "１": "%EF%BC%91",
+    "\uff11": "%EF%BC%91",
     "a\u202eb": "a%E2%80%AEb",
     "console": "console",
     "_": "_",

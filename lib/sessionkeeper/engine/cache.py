@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 
 from cachetools import TTLCache
 
-from sessionkeeper.storage.documents import Document
-
 if TYPE_CHECKING:
     from sessionkeeper.clock import Clock
+    from sessionkeeper.storage.documents import Document
 
 # Python objects around the bytes of one entry, so that many small sessions count too.
 ENTRY_OVERHEAD = 1024

@@ -84,9 +84,9 @@ class Fields:
     state: bytes | Keep = KEEP
     metadata: bytes | Keep = KEEP
     tags: tuple[str, ...] | Keep = KEEP
-    title: str | None | Keep = KEEP
-    summary: str | None | Keep = KEEP
-    status: str | None | Keep = KEEP
+    title: str | Keep | None = KEEP
+    summary: str | Keep | None = KEEP
+    status: str | Keep | None = KEEP
 
     @property
     def size(self) -> int:
@@ -119,9 +119,9 @@ class SaveSession(Command[Saved]):
     state: Any = KEEP
     metadata: Mapping[str, Any] | Keep = KEEP
     tags: Iterable[str] | Keep = KEEP
-    title: str | None | Keep = KEEP
-    summary: str | None | Keep = KEEP
-    status: str | None | Keep = KEEP
+    title: str | Keep | None = KEEP
+    summary: str | Keep | None = KEEP
+    status: str | Keep | None = KEEP
     expected_generation: int | None = None
     total_cost: float | None = None
 
@@ -334,7 +334,7 @@ def _metadata(metadata: object) -> bytes | Keep:
     return encoded
 
 
-def _text(name: str, text: object) -> str | None | Keep:
+def _text(name: str, text: object) -> str | Keep | None:
     if text is None or isinstance(text, Keep):
         return text
     if not isinstance(text, str):

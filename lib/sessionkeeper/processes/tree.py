@@ -227,5 +227,3 @@ class StoreTree:
     def _release(self) -> None:
         if self._lock is not None:
             self._lock.release()
-
-

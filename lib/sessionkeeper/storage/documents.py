@@ -116,7 +116,7 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One version of a session as encoded bytes.
+    r"""One version of a session as encoded bytes.
 
     Attributes:
         record: What the actor assigned.
@@ -151,7 +151,7 @@ class Document:
 
 
 def encode_messages(messages: Sequence[Any]) -> bytes:
-    """Encode messages as lines joined by `,\\n`; empty for no messages.
+    r"""Encode messages as lines joined by `,\n`; empty for no messages.
 
     Raises:
         InvalidValue: One of them would not come back equal; the text says which and where.
@@ -205,9 +205,7 @@ def _encode_record(record: Record) -> bytes:
     }
     line = encode(fields, where="record")[1:-1] + b',"metadata":' + record.metadata
     if record.requests:
-        requests = [
-            [r.request_id, r.generation, r.message_count, r.keyed] for r in record.requests
-        ]
+        requests = [[r.request_id, r.generation, r.message_count, r.keyed] for r in record.requests]
         line += b',"requests":' + encode(requests, where="requests")
     if record.extra != EMPTY_OBJECT:
         line += b"," + record.extra[1:-1]

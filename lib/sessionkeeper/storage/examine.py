@@ -43,7 +43,12 @@ class Valid:
     ours: bool
 
 
-def examine(fs: FileSystem, path: Path, known: Known | None, now: datetime) -> Valid | Problem:
+def examine(  # noqa: PLR0911 - one return for each finding
+    fs: FileSystem,
+    path: Path,
+    known: Known | None,
+    now: datetime,
+) -> Valid | Problem:
     """Read one file and say what it is; changes nothing.
 
     Args:

@@ -473,5 +473,3 @@ def _is_hand_made(valid: Valid, known: Known | None) -> bool:
 
 def _adopted(path: Path, session_id: str) -> Problem:
     return Problem("adopted", path, "made or edited by hand", session_id)
-
-

@@ -22,8 +22,6 @@ from sessionkeeper.errors import StoreLocked
 from sessionkeeper.layout import FILE_MODE
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from sessionkeeper.clock import Clock
     from sessionkeeper.layout import Layout
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sessionkeeper.storage.backend import Put, Reconciled, RecoveryReport, Trash
-from sessionkeeper.storage.documents import Document
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from datetime import datetime
 
     from sessionkeeper.storage.backend import Change
+    from sessionkeeper.storage.documents import Document
 
 
 class MemoryBackend:

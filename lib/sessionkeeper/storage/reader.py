@@ -241,5 +241,3 @@ def _blocked_error(path: Path, session_id: str | None, detail: str) -> PathBlock
 def _named(error: CorruptDocument, path: Path, session_id: str) -> CorruptDocument:
     message = f"{path.name} is damaged: {error.args[0]}"
     return CorruptDocument(message, session_id=session_id, path=path, offset=error.offset)
-
-

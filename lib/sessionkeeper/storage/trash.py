@@ -69,9 +69,7 @@ class TrashFolder:
             "reason": change.reason,
             "at": change.at.isoformat(),
             "request_id": change.request_id,
-            "requests": [
-                [r.request_id, r.generation, r.message_count] for r in record.requests
-            ],
+            "requests": [[r.request_id, r.generation, r.message_count] for r in record.requests],
         }
         self._fs.write_new(folder / MANIFEST, [orjson.dumps(manifest, option=orjson.OPT_INDENT_2)])
         self._fs.sync_folder(folder)

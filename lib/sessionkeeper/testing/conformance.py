@@ -96,7 +96,7 @@ def _recovery_knows_the_requests(backend: Backend) -> None:
     report = backend.recover()
     _expect(report.answer("s1", "request-1"), kept.record.requests[0].answer("s1"), "a put")
     _expect(report.answer("s2", "request-2"), gone.record.requests[0].answer("s2"), "put, deleted")
-    _expect(report.answer("s2", "request-3"), True, "a delete")
+    _expect(report.answer("s2", "request-3"), expected=True, what="a delete")
     _expect(report.answer("s1", "request-9"), None, "a request that never was")
 
 
@@ -131,7 +131,18 @@ def _the_trash_is_purged_by_time(backend: Backend) -> None:
 
 def _awkward_ids_are_kept_apart(backend: Backend) -> None:
     backend.recover()
-    ids = ["Abc", "abc", "a:b", "a@b", "café", "cafe\u0301", "-rf", "x" * 1000, "x" * 999 + "y", "a%41"]
+    ids = [
+        "Abc",
+        "abc",
+        "a:b",
+        "a@b",
+        "café",
+        "cafe\u0301",
+        "-rf",
+        "x" * 1000,
+        "x" * 999 + "y",
+        "a%41",
+    ]
     documents = {i: _document(i, n, text=i) for n, i in enumerate(ids, start=1)}
     backend.commit([Put(document) for document in documents.values()])
     for session_id, document in documents.items():

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from sessionkeeper.store import SessionStore
 
 
-class InjectedCrash(Exception):  # noqa: N818 - it names what it does
+class InjectedCrash(Exception):
     """The error that `crash_actor` raises unless it is given another."""
 
 
