@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from sessionkeeper import SessionStore
+from sessionkeeper.processes.actor import Suspects
 from sessionkeeper.testing import EventLog, FakeClock, Injected, crash_actor, wait_until
 
 if TYPE_CHECKING:
@@ -87,6 +88,36 @@ def test_a_broken_edit_is_quarantined_whole(watched: SessionStore, folder: Path)
     wait_until(lambda: "s1" not in watched)
     kept = (folder / ".sessionkeeper" / "quarantine").iterdir()
     assert b'{"format": "sessionkeeper", "messages": [' in [path.read_bytes() for path in kept]
+
+
+def test_an_edit_in_place_is_not_disturbed_while_it_is_half_done(
+    watched: SessionStore,
+    folder: Path,
+) -> None:
+    """An editor truncates the file, and writes it some time later."""
+    watched.save_session("s1", ["original"])
+    text = (folder / "s1.json").read_bytes()
+    edited = text.replace(b"original", b"edited")
+    with EventLog(watched) as log, (folder / "s1.json").open("wb") as editor:
+        inode = os.fstat(editor.fileno()).st_ino
+        for part in (edited[:50], edited[50:150], edited[150:]):
+            # The watcher and the actor get to see it empty, and cut.
+            watched.save_session("other", [1])
+            _looked_at(watched)
+            editor.write(part)
+            editor.flush()
+        log.wait_for("adopted")
+        assert log.of_kind("quarantined") == []
+    assert watched.load_session("s1").messages == ["edited"]
+    copies = list((folder / ".sessionkeeper" / "backups" / "s1").iterdir())
+    assert inode in [copy.stat().st_ino for copy in copies]
+
+
+def _looked_at(store: SessionStore) -> None:
+    tree = store._tree
+    assert tree is not None
+    tree.actor.post(Suspects(("s1.json",)))
+    store.flush()
 
 
 def test_own_writes_are_not_taken_for_edits(watched: SessionStore) -> None:

@@ -16,7 +16,7 @@ from sessionkeeper.errors import (
 )
 from sessionkeeper.events import Event, logger
 from sessionkeeper.otp import GenServer
-from sessionkeeper.storage.backend import CommitUncertain, Put
+from sessionkeeper.storage.backend import SETTLE, CommitUncertain, Put
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -284,3 +284,5 @@ class SessionStoreActor(GenServer):
         self.check_fence()
         found = self._parts.backend.reconcile(names, self._parts.view.lsn)
         self._parts.view.reconciled(found)
+        if found.unsettled:
+            self.send_after(SETTLE, Suspects(tuple(found.unsettled)))

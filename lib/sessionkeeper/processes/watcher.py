@@ -21,9 +21,6 @@ if TYPE_CHECKING:
 # Above this many changed names between two looks the whole folder is compared instead.
 MANY = 1000
 
-# Seconds in which notifications are collected: a save by an editor is several of them.
-SETTLE = 0.05
-
 
 class Look:
     """A word to the watcher itself: look at the names collected."""

@@ -54,6 +54,10 @@ class CommitUncertain(SessionKeeperError):
     default_hint = "The store looks at the disk again and answers what it finds."
 
 
+SETTLE = 0.5
+"""Seconds a damaged file must stay the same before it is taken to be finished: an editor that
+writes in place leaves it empty, or cut, for a moment."""
+
 ProblemKind = Literal[
     "corrupt",  # moved to the quarantine
     "rot",  # moved to the quarantine: its bytes changed while its name, size and time did not
@@ -192,9 +196,18 @@ class Backend(Protocol):
 
 @dataclass(slots=True)
 class Reconciled:
-    """What `Backend.reconcile` found: sessions to show anew, sessions gone, problems."""
+    """What `Backend.reconcile` found.
+
+    Attributes:
+        records: Sessions to show anew.
+        vanished: Sessions that are gone.
+        problems: What was not as it should be.
+        unsettled: Names to look at again in `SETTLE` seconds: somebody may be writing them.
+        lsn: The highest log sequence number in use now.
+    """
 
     records: list[Record] = field(default_factory=list)
     vanished: list[str] = field(default_factory=list)
+    unsettled: list[str] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     lsn: int = 0

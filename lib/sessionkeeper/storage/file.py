@@ -21,6 +21,7 @@ from sessionkeeper.errors import (
 from sessionkeeper.events import Event
 from sessionkeeper.storage import trash
 from sessionkeeper.storage.backend import (
+    SETTLE,
     CommitUncertain,
     Problem,
     Put,
@@ -96,6 +97,8 @@ class FileBackend(FolderReader):
         super().__init__(layout, fs or FileSystem(), clock)
         self._on_event = on_event
         self._counter = 0
+        # Damaged files that may be in the making, and since when they are as they are.
+        self._damaged: dict[str, tuple[Signature, float]] = {}
         # Files published by a commit whose last sync failed: they are there, maybe not durably.
         self._doubtful: set[str] = set()
         self._identity = self._identify()
@@ -309,12 +312,29 @@ class FileBackend(FolderReader):
                 self._forget(path.stem, known, result, "it was removed by hand")
             return
         if isinstance(found, Problem):
+            if found.kind == "corrupt" and not self._settled(path):
+                result.unsettled.append(path.name)
+                return
             if known is not None:
                 self._forget(path.stem, known, result, found.detail)
             self._block(found)
             result.problems.append(found)
             return
         self._reconcile_valid(path, found, known, result)
+
+    def _settled(self, path: Path) -> bool:
+        """Whether a damaged file has been as it is for a while."""
+        status = self._fs.status(path)
+        now = self._clock.monotonic()
+        since = self._damaged.get(path.stem)
+        if status is not None and since is not None and since[0] == Signature.of(status):
+            if now - since[1] < SETTLE:
+                return False
+            del self._damaged[path.stem]
+            return True
+        if status is not None:
+            self._damaged[path.stem] = (Signature.of(status), now)
+        return False
 
     def _reconcile_valid(
         self,
