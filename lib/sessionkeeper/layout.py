@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Literal
 
@@ -47,13 +48,15 @@ def check_session_id(session_id: object) -> str:
     if not isinstance(session_id, str):
         raise TypeError(f"session_id must be a str, not {type(session_id).__name__}")
     # A subclass may lie in __str__ or __eq__; joining copies the characters themselves.
-    text = "".join(list(str.__iter__(session_id)))
+    text = session_id if type(session_id) is str else "".join(str.__iter__(session_id))
     problem = _problem_of(text)
     if problem:
         raise InvalidSessionId(f"session id {text[:80]!r} {problem}", session_id=text[:80])
     return text
 
 
+# Callers use the same few ids again and again; the bound keeps hostile ones from piling up.
+@lru_cache(maxsize=1024)
 def _problem_of(text: str) -> str | None:  # noqa: PLR0911 - one return for each rule
     if not text:
         return "is empty"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sessionkeeper import SessionStore
+from sessionkeeper import SessionNotFound, SessionStore
 from sessionkeeper.processes.actor import Suspects
 from sessionkeeper.testing import EventLog, FakeClock, Injected, crash_actor, wait_until
 
@@ -147,6 +147,16 @@ def test_an_edit_during_a_crash_is_found_by_the_recovery(folder: Path) -> None:
         store.flush()
         assert store.load_session("s1").messages == ["edited"]
         assert store.load_session("s1").generation == 2
+
+
+def test_a_removal_during_a_crash_is_found_by_the_recovery(folder: Path) -> None:
+    with SessionStore.open(folder, watch=False) as store:
+        store.save_session("s1", ["original"])
+        (folder / "s1.json").unlink()
+        crash_actor(store)
+        store.flush()
+        with pytest.raises(SessionNotFound):
+            store.load_session("s1")
 
 
 def test_a_reader_that_meets_an_edit_gets_it_also_without_a_watcher(folder: Path) -> None:

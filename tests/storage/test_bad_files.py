@@ -11,6 +11,7 @@ import pytest
 
 from sessionkeeper import (
     CorruptDocument,
+    IdMismatch,
     NewerVersion,
     PathBlocked,
     SessionNotFound,
@@ -156,7 +157,9 @@ def test_foreign_files_are_ignored(good: bytes, folder: Path) -> None:
     assert all((folder / name).read_bytes() == b"mine" for name in names)
 
 
+@pytest.mark.parametrize("older", ["plain", "hashed"])
 def test_the_second_file_of_one_session_is_reported_and_both_stay(
+    older: str,
     good: bytes,
     folder: Path,
 ) -> None:
@@ -165,15 +168,30 @@ def test_the_second_file_of_one_session_is_reported_and_both_stay(
             store.save_session(twin, [twin])
         store.append("ABC", ["newer"])
     hashed = next(folder.glob("ABC~*.json"))
-    old = (folder / "ABC.json", hashed.read_bytes())
+    plain = folder / "ABC.json"
     # The same session under its other legal name, one generation older.
-    old[0].write_bytes(_edited(hashed.read_bytes(), generation=1, messages=["ABC"]))
+    old = _edited(hashed.read_bytes(), generation=1, messages=["ABC"])
+    plain.write_bytes(old if older == "plain" else hashed.read_bytes())
+    if older == "hashed":
+        hashed.write_bytes(old)
     with SessionStore.open(folder, watch=False) as store:
         assert [problem.kind for problem in store.last_recovery.problems] == ["duplicate"]
         assert store.load_session("ABC").messages == ["ABC", "newer"]
         assert store.load_session("abc").messages == ["abc"]
-    assert old[0].exists()
+    assert old in (plain.read_bytes(), hashed.read_bytes())
+    assert plain.exists()
     assert hashed.exists()
+
+
+def test_another_sessions_file_put_in_place_is_not_served(folder: Path) -> None:
+    with SessionStore.open(folder, watch=False, cache_bytes=1) as store:
+        store.save_session("mine", ["mine"])
+        store.save_session("other", ["secret"])
+        shutil.copyfile(folder / "other.json", folder / "mine.json")
+        with pytest.raises(IdMismatch):
+            store.load_session("mine")
+        assert "mine" not in store
+        assert store.load_session("other").messages == ["secret"]
 
 
 def test_rot_in_an_open_store_is_never_served(folder: Path) -> None:

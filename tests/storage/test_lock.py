@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -73,3 +74,32 @@ def test_a_forked_child_neither_writes_nor_frees_the_folder(folder: Path) -> Non
             SessionStore.open(folder, watch=False)
         store.append("s1", [3])
         assert store.load_session("s1").messages == [1, 3]
+
+
+FORKING_OWNER = """
+import os, signal, sys
+from sessionkeeper import SessionStore
+store = SessionStore.open(sys.argv[1], watch=False)
+store.save_session("theirs", [1])
+child = os.fork()
+if child == 0:
+    signal.pause()
+print(child, flush=True)
+signal.pause()
+"""
+
+
+def test_a_forked_child_does_not_keep_the_folder_beyond_its_parents_death(folder: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", FORKING_OWNER, str(folder)],
+        stdout=subprocess.PIPE,
+    ) as owner:
+        assert owner.stdout is not None
+        child = int(owner.stdout.readline())
+        try:
+            owner.kill()
+            owner.wait(10)
+            with SessionStore.open(folder, watch=False) as store:
+                assert store.load_session("theirs").messages == [1]
+        finally:
+            os.kill(child, signal.SIGKILL)

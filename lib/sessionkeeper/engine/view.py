@@ -150,7 +150,8 @@ class View:
             SessionKeeperError: As `Backend.read`.
         """
         self.wait_readable()
-        cached = self.cache.get(session_id)
+        with self._changed:  # not in the midst of a batch
+            cached = self.cache.get(session_id)
         if cached is not None:
             return cached
         damage: CorruptDocument | None = None
