@@ -1,5 +1,7 @@
 """A supervised, durable session store, embedded as a library."""
 
+from sessionkeeper.aio import AsyncReceipt, AsyncSessionStore
+from sessionkeeper.bridges import cancelled_outcome
 from sessionkeeper.config import Config
 from sessionkeeper.engine.commands import (
     ABSENT,
@@ -48,6 +50,8 @@ __all__ = [
     "ABSENT",
     "KEEP",
     "AppendMessages",
+    "AsyncReceipt",
+    "AsyncSessionStore",
     "Changes",
     "Cleanup",
     "Command",
@@ -92,4 +96,5 @@ __all__ = [
     "UndeleteSession",
     "UnreadFailures",
     "calculate_cost",
+    "cancelled_outcome",
 ]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeAlias, TypeVar, overload
 
 import orjson
 
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 T = TypeVar("T")
+
+Chunk: TypeAlias = bytes | memoryview
+"""Encoded messages on lines of their own, joined by a comma and a line break."""
 
 
 class Keep(Enum):
@@ -84,13 +88,13 @@ class Session:
     Two loads of one session are equal when all they hold is equal.
     """
 
-    __slots__ = ("_message_bytes", "_messages", "_state", "_state_bytes", "info")
+    __slots__ = ("_chunks", "_messages", "_state", "_state_bytes", "info")
 
     info: SessionInfo
 
-    def __init__(self, info: SessionInfo, message_bytes: bytes, state_bytes: bytes) -> None:
+    def __init__(self, info: SessionInfo, chunks: tuple[Chunk, ...], state_bytes: bytes) -> None:
         self.info = info
-        self._message_bytes = message_bytes
+        self._chunks = chunks
         self._state_bytes = state_bytes
         self._messages: list[Any] | Keep = KEEP
         self._state: Any = KEEP
@@ -109,7 +113,7 @@ class Session:
     def messages(self) -> list[Any]:
         """The messages, oldest first, as a plain list."""
         if isinstance(self._messages, Keep):
-            self._messages = list(orjson.loads(self._message_bytes))
+            self._messages = _decoded(self._chunks)
         return self._messages
 
     @property
@@ -118,6 +122,11 @@ class Session:
         if self._state is KEEP:
             self._state = orjson.loads(self._state_bytes)
         return self._state
+
+    def decoded(self) -> Self:
+        """This session, with messages and state decoded now rather than when asked for."""
+        _ = self.messages, self.state
+        return self
 
     @property
     def metadata(self) -> dict[str, Any]:
@@ -215,6 +224,17 @@ class Session:
             f"Session({self.session_id!r}, generation={self.generation}, "
             f"messages={self.info.message_count})"
         )
+
+
+def _decoded(chunks: tuple[Chunk, ...]) -> list[Any]:
+    if len(chunks) == 1:
+        return list(orjson.loads(b"[" + chunks[0] + b"]"))
+    messages: list[Any] = []
+    for chunk in chunks:
+        messages += orjson.loads(b"[" + chunk + b"]")
+        # A long session is decoded in steps, with the interpreter offered in between.
+        time.sleep(0)
+    return messages
 
 
 @dataclass(frozen=True, slots=True)

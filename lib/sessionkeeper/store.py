@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from sessionkeeper.events import Event
+    from sessionkeeper.otp import Reply
     from sessionkeeper.session import Changes, Page, Session, SessionInfo
     from sessionkeeper.storage.backend import RecoveryReport
 
@@ -63,7 +64,9 @@ class _Default:
     """Stands for the store's own call_timeout."""
 
 
-_DEFAULT: Final = _Default()
+DEFAULT: Final = _Default()
+"""Stands for the store's own `call_timeout`."""
+
 Timeout = float | None | _Default
 
 
@@ -181,7 +184,7 @@ class SessionStore:
         view.recovered(report)
         return cls(config.path, EventBus(), view, None)
 
-    def flush(self, timeout: Timeout = _DEFAULT) -> None:
+    def flush(self, timeout: Timeout = DEFAULT) -> None:
         """Wait until all that was sent before is done.
 
         Args:
@@ -239,7 +242,7 @@ class SessionStore:
 
     # --- commands ---------------------------------------------------------------------------
 
-    def ask(self, command: Command[T], *, timeout: Timeout = _DEFAULT) -> T:
+    def ask(self, command: Command[T], *, timeout: Timeout = DEFAULT) -> T:
         """Send a command and wait for its answer.
 
         Args:
@@ -266,6 +269,26 @@ class SessionStore:
             raise translated(error) from error
         return answer
 
+    def submit(self, command: Command[T], *, timeout: Timeout = DEFAULT) -> Reply[T]:
+        """Queue a command and return its reply at once: what `tell` and event loops build on.
+
+        Args:
+            command: What to do; checked and encoded in this thread before it is queued.
+            timeout: Seconds after which it is not begun any more; the store's `call_timeout` if
+                left out, None for as long as it takes.
+
+        Raises:
+            OtpError: It was not queued; `receipts.translated` has the store's word for it.
+        """
+        prepared = command.prepare()
+        tree = self._writer()
+        seconds = tree.config.call_timeout if isinstance(timeout, _Default) else timeout
+        return tree.actor.send_request(
+            tree.submission(prepared),
+            timeout=seconds,
+            size=prepared.size(),
+        )
+
     def tell(self, command: Command[T]) -> Receipt[T]:
         """Send a command without waiting for its answer.
 
@@ -279,10 +302,8 @@ class SessionStore:
             StoreBusy: The mailbox stayed full for `call_timeout` seconds.
             StoreClosed: The store is closed.
         """
-        prepared = command.prepare()
-        tree = self._writer()
         try:
-            reply = tree.actor.send_request(tree.submission(prepared), size=prepared.size())
+            reply = self.submit(command, timeout=None)
         except OtpError as error:
             raise translated(error) from error
         receipt: Receipt[T] = Receipt(reply)
@@ -418,17 +439,7 @@ class SessionStore:
         for _ in range(MAX_CONFLICTS):
             changes = change(self.load_session(session_id))
             try:
-                return self.save_session(
-                    changes.session_id,
-                    changes.messages,
-                    state=changes.state,
-                    metadata=changes.metadata,
-                    tags=changes.tags,
-                    title=changes.title,
-                    summary=changes.summary,
-                    status=changes.status,
-                    expected_generation=changes.generation,
-                )
+                return self.ask(SaveSession.of(changes))
             except Conflict as error:
                 conflict = error
         raise conflict

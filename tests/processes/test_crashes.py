@@ -23,6 +23,7 @@ from sessionkeeper import (
 from sessionkeeper.testing import (
     CrashCommand,
     EventLog,
+    FakeClock,
     Fault,
     FaultyBackend,
     FaultyFileSystem,
@@ -202,6 +203,66 @@ def test_a_command_that_crashes_every_commit_is_given_up_and_takes_nobody_with_i
         assert receipts[2].result(10).generation == 1
         assert store.info().restarts == 3
         assert store.load_session("b").messages == ["b"]
+
+
+def test_a_stalled_incarnation_that_was_shut_out_does_not_write_when_it_wakes(
+    folder: Path,
+    clock: FakeClock,
+) -> None:
+    backends: list[FaultyBackend] = []
+
+    def wrap(backend: Backend) -> Backend:
+        backends.append(FaultyBackend(backend))
+        return backends[-1]
+
+    inject = Injected(clock=clock, wrap_backend=wrap)
+    with SessionStore.open(folder, watch=False, inject=inject) as store:
+        store.flush()
+        stalled, go = threading.Event(), threading.Event()
+        now = clock.now()
+
+        def stall() -> Any:
+            if threading.current_thread().name == "sessionkeeper.store-1":
+                stalled.set()
+                go.wait(10)
+            return now
+
+        clock.now = stall  # type: ignore[method-assign]
+        receipt = store.tell(SaveSession("s1", [1]))
+        assert stalled.wait(5)
+        tree = store._tree
+        assert tree is not None
+        before = len(backends[0].calls)
+        tree.actor.fence("the test shut it out")
+        go.set()
+        assert receipt.result(5).generation == 1
+        calls = [call for call in backends[0].calls[before:] if call in ("commit", "recover")]
+        assert calls == ["recover", "commit"], "the one shut out committed"
+
+
+def test_the_last_crash_of_all_still_tells_everybody_what_happened(folder: Path) -> None:
+    """No incarnation follows: what stood before is done and answered, the rest never began."""
+    with SessionStore.open(folder, watch=False, max_restarts=0) as store:
+        busy, go = threading.Event(), threading.Event()
+
+        def hold(event: Any) -> None:
+            if event.session_id == "held":
+                busy.set()
+                go.wait(5)
+
+        store.subscribe(hold)
+        store.tell(SaveSession("held", []))
+        assert busy.wait(5)
+        before = store.tell(SaveSession("before", [1]))
+        culprit = store.tell(CrashCommand(InjectedCrash("culprit")))
+        behind = store.tell(SaveSession("behind", [2]))
+        go.set()
+        assert before.result(5).generation == 1
+        assert isinstance(culprit.exception(5), InjectedCrash)
+        assert isinstance(behind.exception(5), StoreClosed)
+    with SessionStore.open(folder, watch=False) as again:
+        assert "before" in again
+        assert "behind" not in again
 
 
 def test_too_many_crashes_close_the_store_and_everybody_is_told(folder: Path) -> None:

@@ -17,8 +17,8 @@ from sessionkeeper.storage.documents import (
     decode_document,
     decode_foreign,
     encode_document,
-    encode_messages,
 )
+from sessionkeeper.storage.lines import SLICE, encode_lines, split_lines, weight
 
 NOW = datetime(2025, 3, 4, 5, 6, 7, 891234, tzinfo=UTC)
 MESSAGES: list[Any] = [{"role": "user", "content": 'a "line"\nbreak, ],\n"state":1'}, [], 1, "x"]
@@ -44,8 +44,7 @@ def make(messages: list[Any], **changes: Any) -> Document:
         requests=(Request("r-1", 3, len(messages), keyed=False),),
         extra=b'{"unknown":{"x":1}}',
     )
-    chunk = encode_messages(messages)
-    return Document(replace(record, **changes), (chunk,) if chunk else (), b'{"step":"2\\n"}')
+    return Document(replace(record, **changes), encode_lines(messages), b'{"step":"2\\n"}')
 
 
 def written(document: Document) -> bytes:
@@ -97,11 +96,11 @@ def test_appending_keeps_what_was_there_and_the_chunks_bounded() -> None:
     document = make([])
     expected: list[Any] = []
     for number in range(300):
-        chunk = encode_messages([{"n": number}, {"m": number}])
+        chunks = encode_lines([{"n": number}, {"m": number}])
         expected += [{"n": number}, {"m": number}]
         record = replace(document.record, message_count=len(expected))
-        document = document.with_appended(chunk, record)
-        assert len(document.chunks) <= 64
+        document = document.with_appended(chunks, record)
+    assert len(document.chunks) == 1, "short appends do not make many chunks"
     assert document.session().messages == expected
     assert document.session(5).messages == expected[-5:]
     assert document.session(0).messages == []
@@ -210,3 +209,30 @@ def test_any_messages_come_back(messages: list[Any]) -> None:
     assert read is not None
     assert read.session().messages == messages
     assert read.session(1).messages == messages[-1:]
+
+
+@pytest.mark.parametrize("size", [10, 50_000, 150_000, 700_000])
+def test_long_sessions_are_held_in_bounded_chunks(size: int) -> None:
+    messages = [{"n": number, "text": "x" * size} for number in range(12)]
+    document = make(messages)
+    data = written(document)
+    read = decode_document(data)
+    assert read is not None
+    for chunks in (document.chunks, read.chunks):
+        assert max(map(len, chunks)) <= max(2 * SLICE, size + 100)
+    assert b",\n".join(read.chunks) == b",\n".join(document.chunks)
+    assert read.session().messages == messages
+    for last in (0, 1, 5, 11, 12, 99):
+        assert read.session(last).messages == messages[len(messages) - min(last, 12) :]
+    appended = read.with_appended(encode_lines(["end"]), replace(read.record, message_count=13))
+    assert appended.session().messages == [*messages, "end"]
+    assert decode_document(written(appended)) is not None
+    assert appended.size >= weight(appended.chunks)
+
+
+def test_a_message_longer_than_a_slice_stays_whole() -> None:
+    line = b'"' + b"x" * (3 * SLICE) + b'"'
+    data = b",\n".join([b"1", line, b"2", line])
+    chunks = split_lines(data, 0, len(data))
+    assert b",\n".join(chunks) == data
+    assert all(chunk in (b"1", line, b"2") for chunk in chunks)

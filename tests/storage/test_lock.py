@@ -83,8 +83,7 @@ store = SessionStore.open(sys.argv[1], watch=False)
 store.save_session("theirs", [1])
 child = os.fork()
 if child == 0:
-    signal.pause()
-print(child, flush=True)
+    print(os.getpid(), flush=True)
 signal.pause()
 """
 

@@ -100,7 +100,7 @@ class Transaction:
         count, cost, chunks = record.message_count, record.total_cost, base.chunks
         if not isinstance(fields.messages, Keep):
             count = fields.message_count
-            chunks = (fields.messages,) if fields.messages else ()
+            chunks = fields.messages
         if command.cost_given or not isinstance(fields.messages, Keep):
             cost = fields.cost
         changed = self._next(record, request_id, None, count, cost)

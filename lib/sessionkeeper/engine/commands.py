@@ -17,10 +17,11 @@ from sessionkeeper.layout import check_session_id
 from sessionkeeper.messages import calculate_cost
 from sessionkeeper.session import KEEP, Keep, Removal, Saved, check_tags
 from sessionkeeper.storage.codec import encode
-from sessionkeeper.storage.documents import encode_messages
+from sessionkeeper.storage.lines import encode_lines, weight
 
 if TYPE_CHECKING:
     from sessionkeeper.engine.apply import Transaction
+    from sessionkeeper.session import Changes, Chunk
 
 R_co = TypeVar("R_co", covariant=True)
 
@@ -78,7 +79,7 @@ class Prepared(ABC, Generic[R_co]):
 class Fields:
     """The encoded and checked fields of a save; KEEP keeps what is stored."""
 
-    messages: bytes | Keep = KEEP
+    messages: tuple[Chunk, ...] | Keep = KEEP
     message_count: int = 0
     cost: float = 0.0
     state: bytes | Keep = KEEP
@@ -91,8 +92,10 @@ class Fields:
     @property
     def size(self) -> int:
         """Bytes of the encoded fields."""
-        encoded = (self.messages, self.state, self.metadata)
-        return sum(len(part) for part in encoded if isinstance(part, bytes))
+        messages = 0 if isinstance(self.messages, Keep) else weight(self.messages)
+        return messages + sum(
+            len(part) for part in (self.state, self.metadata) if not isinstance(part, Keep)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +127,21 @@ class SaveSession(Command[Saved]):
     status: str | Keep | None = KEEP
     expected_generation: int | None = None
     total_cost: float | None = None
+
+    @classmethod
+    def of(cls, changes: Changes) -> SaveSession:
+        """The command that makes those changes upon the generation they were made from."""
+        return cls(
+            changes.session_id,
+            changes.messages,
+            state=changes.state,
+            metadata=changes.metadata,
+            tags=changes.tags,
+            title=changes.title,
+            summary=changes.summary,
+            status=changes.status,
+            expected_generation=changes.generation,
+        )
 
     def prepare(self) -> PreparedSave:
         """See `Command.prepare`."""
@@ -208,14 +226,14 @@ class PreparedAppend(Prepared[Saved]):
     """See `AppendMessages`."""
 
     session_id: str
-    messages: bytes
+    messages: tuple[Chunk, ...]
     message_count: int
     cost: float
     key: str | None
 
     def size(self) -> int:
         """See `Prepared.size`."""
-        return BASE_SIZE + len(self.messages)
+        return BASE_SIZE + weight(self.messages)
 
     def concerns(self) -> str:
         """See `Prepared.concerns`."""
@@ -314,13 +332,13 @@ class CountSessions(Command[int], Prepared[int]):
 # --- checks -------------------------------------------------------------------------------
 
 
-def _messages(messages: object) -> tuple[bytes | Keep, int, float]:
+def _messages(messages: object) -> tuple[tuple[Chunk, ...] | Keep, int, float]:
     if isinstance(messages, Keep):
         return KEEP, 0, 0.0
     if isinstance(messages, str | bytes | Mapping) or not isinstance(messages, Iterable):
         raise TypeError(f"messages must be a sequence of messages, not {type(messages).__name__}")
     listed = list(messages)
-    return encode_messages(listed), len(listed), calculate_cost(listed)
+    return encode_lines(listed), len(listed), calculate_cost(listed)
 
 
 def _metadata(metadata: object) -> bytes | Keep:

@@ -24,9 +24,17 @@ from sessionkeeper.errors import CorruptDocument, InvalidSessionId, InvalidValue
 from sessionkeeper.layout import check_session_id
 from sessionkeeper.session import Saved, Session, SessionInfo, check_tags
 from sessionkeeper.storage.codec import StrictError, decode, decode_strict, encode
+from sessionkeeper.storage.lines import (
+    encode_lines,
+    extended,
+    interleaved,
+    last_lines,
+    split_lines,
+    weight,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from sessionkeeper.session import Chunk
 
 FORMAT: Final = "sessionkeeper"
 VERSION: Final = 1
@@ -37,10 +45,6 @@ _MESSAGES_END = b"],\n"
 _STATE = b'"state":'
 _CHECKSUM = b',"checksum":"'
 _TAIL_LENGTH = len(_CHECKSUM) + 32 + len(b'"}\n')
-_JOINT = b",\n"
-
-# More chunks than this are joined: the tuple is copied on each append, the bytes are not.
-_MAX_CHUNKS = 64
 
 # Keys given by callers are remembered for so many changes of their session.
 MAX_REMEMBERED_KEYS = 64
@@ -120,51 +124,37 @@ class Document:
 
     Attributes:
         record: What the actor assigned.
-        chunks: The messages: each chunk is one or more message lines joined by `,\n`.
+        chunks: The messages: each chunk is one or more message lines, see `lines`.
         state: The application's value, encoded.
         size: Bytes of chunks, state and metadata together, for the cache's bound.
     """
 
     record: Record
-    chunks: tuple[bytes, ...] = ()
+    chunks: tuple[Chunk, ...] = ()
     state: bytes = NULL
     size: int = field(init=False)
 
     def __post_init__(self) -> None:
-        size = sum(map(len, self.chunks)) + len(self.state) + len(self.record.metadata)
+        size = weight(self.chunks) + len(self.state) + len(self.record.metadata)
         object.__setattr__(self, "size", size)
 
-    def with_appended(self, chunk: bytes, record: Record) -> Document:
-        """The next version, with the message lines of `chunk` at its end."""
-        chunks = (*self.chunks, chunk) if chunk else self.chunks
-        if len(chunks) > _MAX_CHUNKS:
-            chunks = (_JOINT.join(chunks),)
-        return replace(self, record=record, chunks=chunks)
+    def with_appended(self, more: tuple[Chunk, ...], record: Record) -> Document:
+        """The next version, with more message lines at its end."""
+        return replace(self, record=record, chunks=extended(self.chunks, more))
 
     def session(self, last: int | None = None) -> Session:
         """A session object of its own for a caller, with all messages or the `last` ones."""
-        body = _JOINT.join(self.chunks)
+        chunks = self.chunks
         if last is not None and last < self.record.message_count:
             # No message holds a line break, so the lines before need not be decoded.
-            body = _JOINT.join(body.rsplit(_JOINT, last)[1:])
-        return Session(self.record.info(), b"[" + body + b"]", self.state)
-
-
-def encode_messages(messages: Sequence[Any]) -> bytes:
-    r"""Encode messages as lines joined by `,\n`; empty for no messages.
-
-    Raises:
-        InvalidValue: One of them would not come back equal; the text says which and where.
-    """
-    return _JOINT.join(
-        [encode(message, where=f"messages[{index}]") for index, message in enumerate(messages)],
-    )
+            chunks = last_lines(chunks, last)
+        return Session(self.record.info(), chunks, self.state)
 
 
 # --- writing ------------------------------------------------------------------------------
 
 
-def encode_document(document: Document) -> list[bytes]:
+def encode_document(document: Document) -> list[Chunk]:
     """The bytes of the file, in chunks for one gathered write."""
     record = document.record
     head = b'{"format":"%s","version":%d,"session_id":%s,"namespace":%s' % (
@@ -173,19 +163,19 @@ def encode_document(document: Document) -> list[bytes]:
         encode(record.session_id),
         encode(record.namespace),
     )
-    body = _JOINT.join(document.chunks)
     before = head + _HEAD_END + _MESSAGES
     after = b"%s%s%s%s,\n%s" % (
-        b"\n" if body else b"",
+        b"\n" if document.chunks else b"",
         _MESSAGES_END,
         _STATE,
         document.state,
         _encode_record(record),
     )
-    digest = blake2b(before, digest_size=16)
-    digest.update(body)
-    digest.update(after)
-    return [before, body, after, _CHECKSUM + digest.hexdigest().encode() + b'"}\n']
+    parts = [before, *interleaved(document.chunks), after]
+    digest = blake2b(digest_size=16)
+    for part in parts:
+        digest.update(part)
+    return [*parts, _CHECKSUM + digest.hexdigest().encode() + b'"}\n']
 
 
 def _encode_record(record: Record) -> bytes:
@@ -255,11 +245,10 @@ def decode_document(data: bytes) -> Document | None:
         or data[state_start : state_start + len(_STATE)] != _STATE
     ):
         raise CorruptDocument("its lines are not those of a session document")
-    body = data[messages_start : messages_end - 1] if messages_end > messages_start else b""
     fields = decode(b"{" + data[state_end + 1 : covered] + b"}")
     record = _record_of({**head, **fields}, message_count=int(fields["message_count"]))
     state = data[state_start + len(_STATE) : state_end - 1]
-    return Document(record, (body,) if body else (), state)
+    return Document(record, split_lines(data, messages_start, messages_end - 1), state)
 
 
 def decode_foreign(data: bytes, now: datetime) -> Document:
@@ -291,8 +280,7 @@ def decode_foreign(data: bytes, now: datetime) -> Document:
     fields.setdefault("created_at", _iso(now))
     fields.setdefault("updated_at", fields["created_at"])
     record = _record_of(fields, message_count=len(messages))
-    chunk = encode_messages(messages)
-    return Document(record, (chunk,) if chunk else (), state)
+    return Document(record, encode_lines(messages), state)
 
 
 def _check_format(fields: dict[str, Any]) -> None:

@@ -10,7 +10,9 @@ import contextlib
 import errno
 import os
 import stat
+from collections import deque
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from sessionkeeper.layout import FILE_MODE, FOLDER_MODE
@@ -18,6 +20,8 @@ from sessionkeeper.layout import FILE_MODE, FOLDER_MODE
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
+
+    from sessionkeeper.session import Chunk
 
 IOV_MAX = 1024
 # A session file is read whole; more than this is no session (a gigabyte of JSON).
@@ -55,7 +59,7 @@ class FileSystem:
         with contextlib.suppress(FileExistsError):
             path.mkdir(mode=FOLDER_MODE)
 
-    def write_new(self, path: Path, chunks: Sequence[bytes]) -> Signature:
+    def write_new(self, path: Path, chunks: Sequence[Chunk]) -> Signature:
         """Write a file that did not exist, readable by the owner only; its bytes are durable.
 
         Its name is not: that takes `sync_folder`.
@@ -144,17 +148,16 @@ class FileSystem:
             yield from entries
 
 
-def _write_all(descriptor: int, chunks: Sequence[bytes]) -> None:
-    pending = [memoryview(chunk) for chunk in chunks if chunk]
+def _write_all(descriptor: int, chunks: Sequence[Chunk]) -> None:
+    pending = deque(memoryview(chunk) for chunk in chunks if chunk)
     while pending:
-        written = os.writev(descriptor, pending[:IOV_MAX])
+        written = os.writev(descriptor, list(islice(pending, IOV_MAX)))
         while written:  # a short write stops anywhere, also inside a chunk
-            head = pending[0]
+            head = pending.popleft()
             if written < len(head):
-                pending[0] = head[written:]
+                pending.appendleft(head[written:])
                 break
             written -= len(head)
-            del pending[0]
 
 
 def _read_all(descriptor: int, expected: int) -> bytes:

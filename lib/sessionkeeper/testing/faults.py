@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
+    from sessionkeeper.session import Chunk
     from sessionkeeper.storage.backend import Backend, Change, Reconciled, RecoveryReport
     from sessionkeeper.storage.documents import Document
 
@@ -111,7 +112,7 @@ class FaultyFileSystem(FileSystem):
         super().make_folder(path)
         _leave(due)
 
-    def write_new(self, path: Path, chunks: Sequence[bytes]) -> Signature:
+    def write_new(self, path: Path, chunks: Sequence[Chunk]) -> Signature:
         """See `FileSystem`."""
         due = self._plan.enter("write_new")
         signature = super().write_new(path, chunks)

@@ -1,0 +1,401 @@
+"""The façade for event loops: every method of `SessionStore`, awaited and never blocking."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+
+from sessionkeeper.bridges import read, settled
+from sessionkeeper.engine.commands import (
+    ABSENT,
+    AppendMessages,
+    Cleanup,
+    Command,
+    DeleteSession,
+    SaveSession,
+    UndeleteSession,
+)
+from sessionkeeper.errors import Conflict, NotExecuted, SessionNotFound
+from sessionkeeper.otp import Reply
+from sessionkeeper.receipts import translated
+from sessionkeeper.session import KEEP, Keep, Removal, Saved
+from sessionkeeper.store import DEFAULT, MAX_CONFLICTS, SessionStore, StoreInfo, Timeout
+from sessionkeeper.workers import Workers
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+    from datetime import date, datetime
+    from os import PathLike
+    from pathlib import Path
+    from types import TracebackType
+
+    from sessionkeeper.events import Event
+    from sessionkeeper.receipts import Receipt
+    from sessionkeeper.session import Changes, Page, Session, SessionInfo
+    from sessionkeeper.storage.backend import RecoveryReport
+
+T = TypeVar("T")
+
+# So many threads of our own load and encode sessions.
+WORKERS = 4
+
+# iter_sessions and load_all ask for so many at a time.
+PAGE = 200
+
+
+class _Call:
+    """A command on its way from an event loop through a worker into the mailbox.
+
+    Attributes:
+        reply: What the event loop waits for.
+    """
+
+    def __init__(
+        self,
+        store: SessionStore,
+        workers: Workers,
+        command: Command[Any],
+        timeout: Timeout,
+    ) -> None:
+        self.reply: Reply[Any] = Reply()
+        self._withdrawn = False
+        self._in_mailbox: Reply[Any] | None = None
+        self._on_worker = workers.submit(lambda: self._submit(store, command, timeout))
+        self._on_worker.add_done_callback(self._submitted)
+
+    def _submit(self, store: SessionStore, command: Command[Any], timeout: Timeout) -> None:
+        reply = store.submit(command, timeout=timeout)
+        self._in_mailbox = reply
+        if self._withdrawn:  # set before we looked, or withdraw() finds the reply itself
+            self.withdraw()
+        reply.add_done_callback(self._answered)
+
+    def _submitted(self, reply: Reply[None]) -> None:
+        error = reply.exception(0)
+        if error is not None:
+            self.reply.set_exception(translated(error))
+
+    def _answered(self, reply: Reply[Any]) -> None:
+        error = reply.exception(0)
+        if error is not None:
+            self.reply.set_exception(translated(error))
+        else:
+            self.reply.set_result(reply.result(0))
+
+    def withdraw(self) -> None:
+        """Take it back if the store has not begun with it."""
+        self._withdrawn = True
+        cancelled = NotExecuted("the call was cancelled before the store began with it")
+        self._on_worker.withdraw(cancelled)
+        if self._in_mailbox is not None:
+            self._in_mailbox.withdraw(cancelled)
+
+
+class AsyncReceipt(Generic[T]):
+    """A `Receipt` for event loops."""
+
+    __slots__ = ("_receipt",)
+
+    def __init__(self, receipt: Receipt[T]) -> None:
+        self._receipt = receipt
+
+    async def result(self) -> T:
+        """Wait for the answer, or raise what the command failed with."""
+        error = await self.exception()
+        if error is not None:
+            raise error
+        return self._receipt.result(0)
+
+    async def exception(self) -> BaseException | None:
+        """Wait for the answer and return its error, or None if the command succeeded."""
+        done: Reply[None] = Reply()
+        self._receipt.add_done_callback(lambda _: done.set_result(None))
+        await read(done)
+        return self._receipt.exception(0)
+
+    def done(self) -> bool:
+        """Whether the answer is there."""
+        return self._receipt.done()
+
+
+class AsyncSessionStore:
+    """A `SessionStore` for asyncio and trio; any number of event loops may share one.
+
+    Every method does what its namesake does and raises what it raises, but awaits. Sessions are
+    encoded, loaded and decoded in slices on threads of the store's own, so a large session does
+    not hold the event loop up.
+
+    A call that changes something and is cancelled has either happened or not when the
+    cancellation leaves it: see `cancelled_outcome`.
+    """
+
+    def __init__(self, store: SessionStore) -> None:
+        self._store = store
+        self._workers = Workers(WORKERS)
+
+    @classmethod
+    async def open(
+        cls,
+        path: str | PathLike[str],
+        *,
+        read_only: bool = False,
+        **settings: Any,
+    ) -> Self:
+        """Open the store in a folder; see `SessionStore.open`."""
+        workers = Workers(1)
+        try:
+            opening = workers.submit(
+                lambda: SessionStore.open(path, read_only=read_only, **settings),
+            )
+            opening.add_done_callback(lambda _: workers.stop())
+            return cls(await settled(opening, lambda: _withdraw(opening)))
+        except BaseException:
+            workers.stop()
+            if opening.done() and opening.exception(0) is None:
+                closer = Workers(1)  # cancelled while it was opened: nobody else will close it
+                closer.submit(opening.result(0).close)
+                closer.stop()
+            raise
+
+    async def flush(self, timeout: Timeout = DEFAULT) -> None:
+        """Wait until all that was sent before is done; see `SessionStore.flush`."""
+        await self._run(lambda: self._store.flush(timeout))
+
+    async def close(self, timeout: float | None = 30.0) -> None:
+        """Have everything done that was sent, stop, and give the folder up.
+
+        See `SessionStore.close`. It is not interrupted by a cancellation once it has begun.
+        """
+        closer = Workers(1)
+        try:
+            closing = closer.submit(lambda: self._store.close(timeout))
+            await settled(closing, lambda: None)
+        finally:
+            closer.stop()
+            self._workers.stop()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            await self.close()
+        except Exception as close_error:
+            if error is None:
+                raise
+            error.add_note(f"closing the store failed too: {close_error!r}")
+
+    # --- commands ---------------------------------------------------------------------------
+
+    async def ask(self, command: Command[T], *, timeout: Timeout = DEFAULT) -> T:
+        """Send a command and wait for its answer; see `SessionStore.ask`."""
+        call = _Call(self._store, self._workers, command, timeout)
+        answer: T = await settled(call.reply, call.withdraw)
+        return answer
+
+    async def tell(self, command: Command[T]) -> AsyncReceipt[T]:
+        """Send a command without waiting for its answer; see `SessionStore.tell`."""
+        return AsyncReceipt(await self._run(lambda: self._store.tell(command)))
+
+    async def save_session(
+        self,
+        session_id: str,
+        messages: Sequence[Any] | Keep = KEEP,
+        *,
+        state: Any = KEEP,
+        metadata: Mapping[str, Any] | Keep = KEEP,
+        tags: Iterable[str] | Keep = KEEP,
+        title: str | Keep | None = KEEP,
+        summary: str | Keep | None = KEEP,
+        status: str | Keep | None = KEEP,
+        expected_generation: int | None = None,
+        total_cost: float | None = None,
+    ) -> Saved:
+        """Create a session or replace the fields given; see `SessionStore.save_session`."""
+        return await self.ask(
+            SaveSession(
+                session_id,
+                messages,
+                state=state,
+                metadata=metadata,
+                tags=tags,
+                title=title,
+                summary=summary,
+                status=status,
+                expected_generation=expected_generation,
+                total_cost=total_cost,
+            ),
+        )
+
+    async def create_session(
+        self,
+        session_id: str,
+        messages: Sequence[Any] = (),
+        *,
+        state: Any = None,
+        metadata: Mapping[str, Any] | Keep = KEEP,
+        tags: Iterable[str] = (),
+        title: str | None = None,
+        summary: str | None = None,
+        status: str | None = None,
+        total_cost: float | None = None,
+    ) -> Saved:
+        """Create a session that does not exist yet; see `SessionStore.create_session`."""
+        return await self.save_session(
+            session_id,
+            messages,
+            state=state,
+            metadata=metadata,
+            tags=tags,
+            title=title,
+            summary=summary,
+            status=status,
+            expected_generation=ABSENT,
+            total_cost=total_cost,
+        )
+
+    async def append(
+        self,
+        session_id: str,
+        messages: Sequence[Any],
+        *,
+        key: str | None = None,
+        total_cost: float | None = None,
+    ) -> Saved:
+        """Add messages at the end of a session; see `SessionStore.append`."""
+        return await self.ask(AppendMessages(session_id, messages, key, total_cost))
+
+    async def update(self, session_id: str, change: Callable[[Session], Changes]) -> Saved:
+        """Change a session by a function of what it is now; see `SessionStore.update`.
+
+        `change` runs on the event loop, so it must be quick.
+        """
+        for _ in range(MAX_CONFLICTS):
+            changes = change(await self.load_session(session_id))
+            try:
+                return await self.ask(SaveSession.of(changes))
+            except Conflict as error:
+                conflict = error
+        raise conflict
+
+    async def delete_session(self, session_id: str) -> bool:
+        """Move a session to the trash; see `SessionStore.delete_session`."""
+        return await self.ask(DeleteSession(session_id))
+
+    async def undelete_session(self, session_id: str) -> Saved:
+        """Bring back what was deleted last; see `SessionStore.undelete_session`."""
+        return await self.ask(UndeleteSession(session_id))
+
+    async def cleanup(self, *, dry_run: bool = False) -> list[Removal]:
+        """Apply the retention settings now; see `SessionStore.cleanup`."""
+        return await self.ask(Cleanup(dry_run))
+
+    # --- reading ----------------------------------------------------------------------------
+
+    async def load_session(self, session_id: str, *, last: int | None = None) -> Session:
+        """Load one session, decoded; see `SessionStore.load_session`."""
+        return await self._run(lambda: self._store.load_session(session_id, last=last).decoded())
+
+    async def contains(self, session_id: str) -> bool:
+        """Whether there is such a session; `in` cannot await."""
+        return await self._run(lambda: session_id in self._store)
+
+    async def count(self) -> int:
+        """How many sessions there are; `len` cannot await."""
+        return await self._run(lambda: len(self._store))
+
+    async def list_sessions(
+        self,
+        *,
+        limit: int | None = None,
+        cursor: str | None = None,
+    ) -> Page[SessionInfo]:
+        """The metadata of all sessions; see `SessionStore.list_sessions`."""
+        return await self._run(lambda: self._store.list_sessions(limit=limit, cursor=cursor))
+
+    async def search(
+        self,
+        *,
+        tags: Iterable[str] = (),
+        all_tags: Iterable[str] = (),
+        after: date | datetime | None = None,
+        before: date | datetime | None = None,
+        min_cost: float | None = None,
+        max_cost: float | None = None,
+        status: str | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+    ) -> Page[SessionInfo]:
+        """The metadata of the sessions that meet every condition; see `SessionStore.search`."""
+        return await self._run(
+            lambda: self._store.search(
+                tags=tags,
+                all_tags=all_tags,
+                after=after,
+                before=before,
+                min_cost=min_cost,
+                max_cost=max_cost,
+                status=status,
+                limit=limit,
+                cursor=cursor,
+            ),
+        )
+
+    async def get_recent(self, limit: int = 5) -> Page[SessionInfo]:
+        """The sessions changed last; see `SessionStore.get_recent`."""
+        return await self.list_sessions(limit=limit)
+
+    async def iter_sessions(self) -> AsyncIterator[SessionInfo]:
+        """The metadata of all sessions, a page at a time behind the scenes."""
+        cursor: str | None = None
+        while True:
+            page = await self.list_sessions(limit=PAGE, cursor=cursor)
+            for info in page:
+                yield info
+            cursor = page.cursor
+            if cursor is None:
+                return
+
+    async def load_all(self) -> AsyncIterator[Session]:
+        """All sessions, loaded one at a time; one deleted meanwhile is left out."""
+        async for info in self.iter_sessions():
+            try:
+                session = await self.load_session(info.session_id)
+            except SessionNotFound:
+                continue
+            yield session
+
+    # --- about the store --------------------------------------------------------------------
+
+    @property
+    def path(self) -> Path:
+        """The store's folder, absolute."""
+        return self._store.path
+
+    @property
+    def last_recovery(self) -> RecoveryReport:
+        """What the last recovery scan found."""
+        return self._store.last_recovery
+
+    def info(self) -> StoreInfo:
+        """What the store is up to; never waits."""
+        return self._store.info()
+
+    def subscribe(self, callback: Callable[[Event], None]) -> Callable[[], None]:
+        """Call `callback` for every event, in the store's thread; see `SessionStore.subscribe`."""
+        return self._store.subscribe(callback)
+
+    def __repr__(self) -> str:
+        return f"Async{self._store!r}"
+
+    async def _run(self, work: Callable[[], T]) -> T:
+        reply: Reply[T] = self._workers.submit(work)
+        return await read(reply)
+
+
+def _withdraw(reply: Reply[Any]) -> None:
+    reply.withdraw(NotExecuted("the call was cancelled before the store began with it"))
