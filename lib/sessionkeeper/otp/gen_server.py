@@ -12,7 +12,7 @@ import inspect
 import logging
 import traceback
 from collections import deque
-from threading import Thread, get_ident
+from threading import Thread
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import pykka
@@ -20,6 +20,7 @@ from pykka.messages import ProxyCall, ProxyGetAttr, ProxySetAttr, _ActorStop
 
 from sessionkeeper.otp.errors import Fenced, ForkedError, OtpError, OutcomeUnknown, ServerDown
 from sessionkeeper.otp.exit_reason import ExitReason
+from sessionkeeper.otp.incarnation import HERE
 from sessionkeeper.otp.mailbox import Envelope, Tick
 
 if TYPE_CHECKING:
@@ -112,15 +113,17 @@ class GenServer(pykka.ThreadingActor):
         Returns:
             The reply, or `NO_REPLY` if `envelope` will be answered later.
         """
-        raise NotImplementedError(f"{type(self).__name__} does not answer {request!r}")
+        raise NotImplementedError(
+            f"{type(self).__name__} does not answer a {type(request).__name__}"
+        )
 
     def handle_cast(self, request: Any) -> None:
         """Do what nobody waits for."""
-        raise NotImplementedError(f"{type(self).__name__} does not do {request!r}")
+        raise NotImplementedError(f"{type(self).__name__} does not do a {type(request).__name__}")
 
     def handle_info(self, message: Any) -> None:
         """Take any other message: timers, and what foreign code tells the Pykka actor."""
-        log.warning("%s does not know the message %r", self.ref.name, message)
+        log.warning("%s does not know what a %s means", self.ref.name, type(message).__name__)
 
     def handle_turn(self, turn: Sequence[Envelope]) -> None:
         """Do one turn of calls and casts; by default one after the other.
@@ -222,27 +225,29 @@ class GenServer(pykka.ThreadingActor):
     # -- the thread
 
     def _actor_loop(self) -> None:
-        try:
-            self._whole_life()
-        except BaseException:  # nothing that is raised in this thread may leave it
-            log.exception("the last act of %s failed", self.ref.name)
-        finally:
-            # The system may give the same number to another thread.
-            self.incarnation.thread_id = 0
-
-    def _whole_life(self) -> None:
         incarnation = self.incarnation
-        incarnation.thread_id = get_ident()
-        failure: BaseException | None = None
+        HERE.incarnation = incarnation
+        try:
+            failure = self._begin()
+            if failure is not None or not incarnation.acknowledge():
+                self._unregister()
+                incarnation.abandon(failure)
+            else:
+                incarnation.finish(self._end(self._live()))
+        except BaseException:  # nothing that is raised in this thread may leave it
+            log.exception("the last act of %s failed", incarnation.ref.name)
+        finally:
+            # The traceback of a crash refers to this frame; see _forget_locals.
+            del self
+
+    def _begin(self) -> BaseException | None:
         try:
             self.init()
         except BaseException as error:  # noqa: BLE001 - the starter gets it
-            failure = error
-        if failure is not None or not incarnation.acknowledge():
-            self._unregister()
-            incarnation.abandon(failure)
-            return
-        reason = self._live()
+            return error
+        return None
+
+    def _end(self, reason: ExitReason) -> ExitReason:
         try:
             self.terminate(reason)
         except BaseException as error:
@@ -251,7 +256,7 @@ class GenServer(pykka.ThreadingActor):
         self._unregister()
         if reason.exception is not None:
             _forget_locals(reason.exception)
-        incarnation.finish(reason)
+        return reason
 
     def _live(self) -> ExitReason:
         mailbox = self.ref.mailbox

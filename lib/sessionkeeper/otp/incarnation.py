@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from threading import Thread, current_thread
+import threading
 from typing import TYPE_CHECKING, Literal
 
 from sessionkeeper.otp.errors import Fenced
@@ -15,6 +15,15 @@ if TYPE_CHECKING:
     from sessionkeeper.otp.timer import Timer
 
 
+class _Here(threading.local):
+    """Whose thread this is."""
+
+    incarnation: Incarnation | None = None
+
+
+HERE = _Here()
+
+
 class Incarnation:
     """What a handle and one running server share.
 
@@ -25,7 +34,6 @@ class Incarnation:
         phase: how far it has come.
         born_at: monotonic time at which ``init`` was done.
         thread: it runs in, once there is one.
-        thread_id: of that thread, or 0.
         generation: of forks, in which it lives.
     """
 
@@ -35,8 +43,7 @@ class Incarnation:
         self.started: Reply[None] = Reply()
         self.phase: Literal["starting", "continuing", "ready", "stopped"] = "starting"
         self.born_at = 0.0
-        self.thread: Thread | None = None
-        self.thread_id = 0
+        self.thread: threading.Thread | None = None
         self.generation = PROCESS.generation
         self._fence: ExitReason | None = None
         self._ended = False
@@ -105,12 +112,19 @@ class Incarnation:
         self._timers.clear()
 
     def join(self, timeout: float | None) -> bool:
-        """Wait for the thread to end; tell whether it has. False from the thread itself."""
+        """Wait for the thread to end; tell whether it has.
+
+        Its own thread, and those of servers below it, which it waits for in turn, get False
+        at once.
+        """
         thread = self.thread
         if thread is None:
             return True
-        if thread is current_thread():
-            return False
+        above = HERE.incarnation.ref if HERE.incarnation is not None else None
+        while above is not None:
+            if above is self.ref:
+                return False
+            above = above.supervisor
         thread.join(None if timeout is None else max(0.0, timeout))
         return not thread.is_alive()
 

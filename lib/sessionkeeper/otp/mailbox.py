@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from threading import Condition, Lock
 from typing import TYPE_CHECKING, Any, Final
 
@@ -26,6 +26,7 @@ _TAKEN: Final = 1
 _SETTLED: Final = 2
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class Envelope:
     """A message on its way: a call if it has `reply_to`, else a cast.
 
@@ -39,35 +40,14 @@ class Envelope:
         is_info: whether it is for ``handle_info``.
     """
 
-    __slots__ = (
-        "_state",
-        "attempts",
-        "deadline",
-        "enqueued_at",
-        "is_info",
-        "message",
-        "reply_to",
-        "size",
-    )
-
-    def __init__(
-        self,
-        message: Any,
-        reply_to: Reply[Any] | None = None,
-        deadline: float | None = None,
-        enqueued_at: float = 0.0,
-        size: int = 0,
-        *,
-        is_info: bool = False,
-    ) -> None:
-        self.message = message
-        self.reply_to = reply_to
-        self.deadline = deadline
-        self.enqueued_at = enqueued_at
-        self.size = size
-        self.attempts = 0
-        self.is_info = is_info
-        self._state = _QUEUED
+    message: Any
+    reply_to: Reply[Any] | None = None
+    deadline: float | None = None
+    enqueued_at: float = 0.0
+    size: int = 0
+    is_info: bool = field(default=False, kw_only=True)
+    attempts: int = field(default=0, init=False)
+    _state: int = field(default=_QUEUED, init=False)
 
     def __repr__(self) -> str:
         kind = "info" if self.is_info else "cast" if self.reply_to is None else "call"
@@ -361,7 +341,7 @@ class Mailbox:
         """Close for good and fail every call with `ServerDown`.
 
         Returns:
-            What was not done: the casts among it are the business of the caller. Empty if
+            What was not done; the casts among it are the business of the caller. Empty if
             it was closed before.
         """
         with self._lock:
@@ -451,6 +431,8 @@ class Mailbox:
                 turn.append(envelope)
                 if envelope.is_info or len(turn) >= limit:
                     return
+        # Should a signal handler ever have raised in the middle of put, count anew.
+        self._bytes = 0
 
     def _is_stale(self, message: object) -> bool:
         if type(message) is not Tick:

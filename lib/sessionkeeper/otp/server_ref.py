@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from threading import Lock, get_ident
+from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal
 
 from sessionkeeper.otp.errors import CallTimeout, SelfCall, StartError
 from sessionkeeper.otp.exit_reason import ExitReason
 from sessionkeeper.otp.future import Reply
-from sessionkeeper.otp.incarnation import Incarnation
+from sessionkeeper.otp.incarnation import HERE, Incarnation
 from sessionkeeper.otp.mailbox import Envelope, Mailbox
 from sessionkeeper.otp.runtime import PROCESS, call_hook
 from sessionkeeper.otp.timer import default_timers
@@ -92,8 +92,8 @@ class ServerRef:
             full mailbox; `call` waits as long as its own timeout.
         start_timeout: seconds that `start` waits for ``init``; None waits for ever, as OTP
             does by default.
-        on_undelivered: called as ``on_undelivered(message, reason)`` with each cast or info
-            that will never be done. Without it they are logged.
+        on_undelivered: called as ``on_undelivered(message, reason)`` with each cast that
+            will never be done. Without it they are logged.
         timers: clock and timers; the shared real ones by default.
     """
 
@@ -149,8 +149,7 @@ class ServerRef:
             ForkedError: this is a forked child.
             Exception: whatever the server answered with.
         """
-        incarnation = self._incarnation
-        if incarnation is not None and incarnation.thread_id == get_ident():
+        if HERE.incarnation is not None and HERE.incarnation.ref is self:
             raise SelfCall(f"{self.name} called itself and would wait for ever")
         now = self._now()
         reply: Reply[Any] = Reply()
@@ -219,7 +218,10 @@ class ServerRef:
         self._mailbox.put(envelope, self._patience(wait))
 
     def send_info(self, message: Any, *, size: int = 0, wait: float | None = None) -> None:
-        """Send a message to ``handle_info`` (Erlang's ``!``); otherwise like `cast`."""
+        """Send a message to ``handle_info`` (Erlang's ``!``).
+
+        Otherwise like `cast`, but a mere signal: it is not reported when it is never done.
+        """
         envelope = Envelope(message, None, None, self._now(), size, is_info=True)
         self._mailbox.put(envelope, self._patience(wait))
 
@@ -308,8 +310,8 @@ class ServerRef:
             reason: what its monitors are told.
 
         Returns:
-            Whether the thread has ended. From the server's own thread: False, and it ends
-            after this turn.
+            Whether the thread has ended. In the threads of the server itself and of servers
+            that it supervises: False, at once, and it ends when it can.
         """
         incarnation = self._incarnation
         if incarnation is None or self._mailbox.foreign:
@@ -324,8 +326,8 @@ class ServerRef:
             timeout: seconds to wait; None waits for ever.
 
         Returns:
-            Whether everything that had been accepted was taken up and the thread has
-            ended. If not for lack of time, it goes on; `fence` or `close` cut it short.
+            Whether every call and cast that had been accepted was taken up and the thread
+            has ended. If not for lack of time, it goes on; `fence` or `close` cut it short.
         """
         incarnation = self._incarnation
         if incarnation is not None and not self._mailbox.foreign:
@@ -371,7 +373,7 @@ class ServerRef:
         if self._mailbox.foreign:
             # This forked child has none of it, and its locks may be held for ever.
             return
-        undone = self._mailbox.close(reason)
+        undone = [envelope for envelope in self._mailbox.close(reason) if not envelope.is_info]
         self._left_behind += len(undone)
         with self._lock:
             timer, self._sweep_timer = self._sweep_timer, None
@@ -380,13 +382,15 @@ class ServerRef:
         if timer is not None:
             timer.cancel()
         for envelope in undone:
-            if envelope.reply_to is None and not envelope.is_info:
+            if envelope.reply_to is None:
                 self.undelivered(envelope.message, reason)
 
     def undelivered(self, message: Any, reason: ExitReason) -> None:
         """Report a cast that will never be done."""
         if self._on_undelivered is None:
-            log.error("%s ended (%s) without doing %r", self.name, reason, message)
+            # Not the message itself: what it holds may be private, or huge.
+            kind = type(message).__name__
+            log.error("%s ended (%s) without doing a cast (%s)", self.name, reason, kind)
         else:
             call_hook(self._on_undelivered, message, reason)
 
@@ -496,8 +500,7 @@ class ServerRef:
         return incarnation is not None and incarnation.phase in {"continuing", "ready"}
 
     def _patience(self, wait: float | None) -> float:
-        incarnation = self._incarnation
-        if incarnation is not None and incarnation.thread_id == get_ident():
+        if HERE.incarnation is not None and HERE.incarnation.ref is self:
             # Only this very thread can make room.
             return 0.0
         return self._busy_wait if wait is None else wait

@@ -276,6 +276,7 @@ def start_supervisor(
 _WHICH_CHILDREN = "which_children"
 
 
+@dataclass(slots=True, eq=False)
 class _Child:
     """What a supervisor knows of one child.
 
@@ -283,39 +284,21 @@ class _Child:
     way are recognised as stale.
     """
 
-    __slots__ = (
-        "exits_in_a_row",
-        "last_exit",
-        "monitor",
-        "ref",
-        "restarts",
-        "spec",
-        "started_at",
-        "state",
-        "timer",
-        "token",
-    )
-
-    def __init__(self, spec: ChildSpec) -> None:
-        self.spec = spec
-        self.ref: ServerRef | None = None
-        self.state: ChildState = "stopped"
-        self.token = 0
-        self.monitor: Monitor | None = None
-        self.timer: Timer | None = None
-        self.started_at = 0.0
-        self.restarts = 0
-        self.exits_in_a_row = 0
-        self.last_exit: ExitReason | None = None
+    spec: ChildSpec
+    ref: ServerRef | None = None
+    state: ChildState = "stopped"
+    token: int = 0
+    monitor: Monitor | None = None
+    timer: Timer | None = None
+    started_at: float = 0.0
+    restarts: int = 0
+    exits_in_a_row: int = 0
+    last_exit: ExitReason | None = None
 
     @property
     def closed(self) -> bool:
         """Whether somebody closed its handle, and so took it out of supervision."""
         return self.ref is not None and self.ref.mailbox.closed
-
-    @property
-    def running(self) -> bool:
-        return self.state == "running"
 
     def unwatch(self) -> None:
         """Make every notice on its way stale."""
@@ -324,7 +307,6 @@ class _Child:
             self.monitor.cancel()
         if self.timer is not None:
             self.timer.cancel()
-        self.monitor = self.timer = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -347,6 +329,10 @@ class Supervisor(GenServer):
 
     domain_errors = (OtpError,)
 
+    # Which child leads the restart that is planned, and after how many seconds: there is at
+    # most one that waits for threads to end, since a group is stopped before it is planned.
+    _leader: tuple[_Child, float]
+
     @property
     def ref(self) -> SupervisorRef:
         """The handle of this supervisor."""
@@ -362,8 +348,6 @@ class Supervisor(GenServer):
         ref = self.ref
         self._children = [_Child(spec) for spec in ref.children]
         self._intensity = Intensity(ref.max_restarts, ref.max_seconds)
-        self._leader: tuple[_Child, float] | None = None
-        ref.draining = False
         for child in tuple(self._children):
             try:
                 self._start(child)
@@ -407,7 +391,6 @@ class Supervisor(GenServer):
     def _start(self, child: _Child) -> bool:
         """Start a child; False if it wants to be left out."""
         ref = child.spec.start()
-        child.unwatch()
         if ref is None:
             child.ref = None
             child.state = "ignored"
@@ -416,6 +399,8 @@ class Supervisor(GenServer):
             return False
         if not isinstance(ref, ServerRef):
             raise StartError(f"start of child {child.spec.id!r} returned {ref!r}")
+        if ref.epoch == 0:
+            raise StartError(f"start of child {child.spec.id!r} did not start {ref!r}")
         if child.ref is not None and child.ref is not ref:
             self.ref.disown(child.ref, child.last_exit or ExitReason.SHUTDOWN)
         child.ref = ref
@@ -478,15 +463,11 @@ class Supervisor(GenServer):
         for member in reversed(self._group(child)):
             if member is not child:
                 self._halt(member)
-                if member.spec.restart == "temporary" and member.state != "fenced":
-                    self._forget(member, ExitReason.SHUTDOWN)
         self._leader = (child, delay)
         self._resume()
 
     def _resume(self) -> None:
         """Schedule the planned restart, unless a thread that was fenced still lives."""
-        if self._leader is None:
-            return
         child, delay = self._leader
         group = self._group(child)
         if any(member.state == "fenced" for member in group):
@@ -494,13 +475,15 @@ class Supervisor(GenServer):
         for member in group:
             if member.spec.restart == "temporary":
                 self._forget(member, ExitReason.SHUTDOWN)
-        self._leader = None
         self._notify_later(delay, _Notice("retry", child, child.token))
 
     def _attempt(self, leader: _Child) -> None:
         """Start those of a group that do not run; a failure is counted and planned again."""
         for member in self._group(leader):
-            if member.running or member.closed:
+            if member.state == "running":
+                continue
+            if member.closed:
+                member.state = "stopped"
                 continue
             try:
                 came_up = self._start(member)

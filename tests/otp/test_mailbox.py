@@ -1,0 +1,385 @@
+"""The closable, bounded mailbox."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+import pytest
+from otp_kit import PATIENCE, Bench, Gate, Recorder, outcome
+
+from sessionkeeper.otp import Busy, CallTimeout, Envelope, ExitReason, Reply, ServerDown, ServerRef
+from sessionkeeper.otp.mailbox import Mailbox
+
+STOP = ExitReason.shutdown("stop")
+
+
+def make(max_messages: int = 100, max_bytes: int = 1000) -> Mailbox:
+    mailbox = Mailbox(max_messages, max_bytes, time.monotonic)
+    mailbox.begin(1)
+    return mailbox
+
+
+def call(message: object = None, *, size: int = 0, deadline: float | None = None) -> Envelope:
+    return Envelope(message, Reply(), deadline, size=size)
+
+
+def messages(turn: object) -> list[object]:
+    assert not isinstance(turn, ExitReason), turn
+    return [envelope.message for envelope in turn]  # type: ignore[attr-defined]
+
+
+# -- bounds
+
+
+@pytest.mark.parametrize(("messages_bound", "bytes_bound"), [(0, 1), (1, 0)])
+def test_a_mailbox_without_room_makes_no_sense(messages_bound: int, bytes_bound: int) -> None:
+    with pytest.raises(ValueError, match="room"):
+        ServerRef("a", max_messages=messages_bound, max_bytes=bytes_bound)
+
+
+def test_the_bound_in_messages() -> None:
+    mailbox = make(max_messages=2)
+    for number in range(2):
+        mailbox.put(call(number))
+    with pytest.raises(Busy):
+        mailbox.put(call(2))
+    assert messages(mailbox.take(1, 1)) == [0]
+    mailbox.put(call(3))
+    assert mailbox.measure()[0] == 2
+
+
+def test_the_bound_in_bytes() -> None:
+    mailbox = make(max_bytes=100)
+    mailbox.put(call("a", size=60))
+    with pytest.raises(Busy):
+        mailbox.put(call("b", size=41))
+    mailbox.put(call("c", size=40))
+    assert mailbox.measure()[1] == 100
+    mailbox.take(1, 10)
+    assert mailbox.measure()[1] == 0
+
+
+def test_a_message_larger_than_the_bound_is_accepted_when_no_bytes_wait() -> None:
+    mailbox = make(max_bytes=100)
+    mailbox.put(call("no bytes"))
+    mailbox.put(call("huge", size=5000))
+    with pytest.raises(Busy):
+        mailbox.put(call("next", size=1))
+
+
+def test_a_sender_waits_for_room_and_gets_it(bench: Bench) -> None:
+    ref = bench.lab(options={"max_messages": 1})
+    gate = Gate()
+    ref.cast(gate)
+    gate.wait_reached()
+    ref.cast("fills it")
+    answers: Recorder[int] = Recorder()
+    senders = [
+        threading.Thread(target=lambda n=n: answers(ref.call(n, timeout=PATIENCE)))
+        for n in range(5)
+    ]
+    for sender in senders:
+        sender.start()
+    with pytest.raises(Busy):
+        ref.send_request("no patience", wait=0)
+    gate.open()
+    assert sorted(answers.wait_count(5)) == [0, 1, 2, 3, 4]
+    for sender in senders:
+        sender.join(PATIENCE)
+
+
+def test_a_call_waits_for_room_no_longer_than_its_timeout(bench: Bench) -> None:
+    ref = bench.ref("down", max_messages=1)
+    ref.cast("fills it")
+    with pytest.raises(Busy):
+        ref.call("x", timeout=0.02)
+    assert ref.info().queued == 1
+
+
+def test_requests_whose_callers_left_make_room() -> None:
+    mailbox = make(max_messages=3)
+    envelopes = [call(number, size=10) for number in range(3)]
+    for envelope in envelopes:
+        mailbox.put(envelope)
+    for envelope in envelopes[:2]:
+        assert envelope.reply_to is not None
+        assert envelope.reply_to.withdraw(CallTimeout("left", executed=False))
+    mailbox.put(call("new", size=1))
+    assert mailbox.measure()[:2] == (2, 11)
+    assert messages(mailbox.take(1, 10)) == [2, "new"]
+
+
+def test_posts_of_the_machinery_heed_no_bound_and_urgent_ones_go_first() -> None:
+    mailbox = make(max_messages=1)
+    mailbox.put(call("full"))
+    assert mailbox.post(Envelope("later", is_info=True))
+    assert mailbox.post(Envelope("first", is_info=True), urgent=True)
+    assert [messages(mailbox.take(1, 10)) for _ in range(3)] == [["first"], ["full"], ["later"]]
+    mailbox.close(STOP)
+    assert not mailbox.post(Envelope("too late", is_info=True))
+
+
+# -- taking
+
+
+def test_what_was_withdrawn_or_has_expired_is_skipped() -> None:
+    mailbox = make()
+    withdrawn, expired, live = call("withdrawn"), call("expired", deadline=0.0), call("live")
+    for envelope in (withdrawn, expired, live):
+        mailbox.put(envelope)
+    assert withdrawn.reply_to is not None
+    assert withdrawn.reply_to.withdraw(TimeoutError())
+    assert messages(mailbox.take(1, 10)) == ["live"]
+    assert expired.reply_to is not None
+    error = expired.reply_to.exception(0)
+    assert isinstance(error, CallTimeout)
+    assert error.executed is False
+    assert live.in_flight
+    assert live.attempts == 1
+
+
+def test_what_is_taken_cannot_be_withdrawn_and_what_is_requeued_can() -> None:
+    mailbox = make()
+    mailbox.put(call("x", size=7))
+    turn = mailbox.take(1, 1)
+    assert not isinstance(turn, ExitReason)
+    reply = turn[0].reply_to
+    assert reply is not None
+    assert not reply.withdraw(TimeoutError())
+    mailbox.requeue(turn)
+    assert mailbox.measure()[:2] == (1, 7)
+    assert not turn[0].in_flight
+    assert reply.withdraw(TimeoutError())
+    assert not turn[0].settled
+
+
+def test_requeue_puts_in_front_in_order_even_if_full() -> None:
+    mailbox = make(max_messages=3)
+    for number in range(3):
+        mailbox.put(call(number))
+    turn = mailbox.take(1, 2)
+    assert not isinstance(turn, ExitReason)
+    mailbox.put(call(3))
+    mailbox.put(call(4))
+    mailbox.requeue(turn)
+    assert messages(mailbox.take(1, 10)) == [0, 1, 2, 3, 4]
+
+
+def test_requeue_after_close_fails_the_callers() -> None:
+    mailbox = make()
+    mailbox.put(call("x"))
+    turn = mailbox.take(1, 1)
+    assert not isinstance(turn, ExitReason)
+    turn[0].put_back()
+    mailbox.close(STOP)
+    mailbox.requeue(turn)
+    assert turn[0].reply_to is not None
+    assert isinstance(turn[0].reply_to.exception(0), ServerDown)
+
+
+def test_in_flight_is_what_the_turn_has_not_settled() -> None:
+    mailbox = make()
+    for number in range(3):
+        mailbox.put(call(number))
+    mailbox.put(Envelope("cast"))
+    turn = mailbox.take(1, 10)
+    assert not isinstance(turn, ExitReason)
+    turn[1].reply("done")
+    assert messages(mailbox.in_flight) == [0, 2, "cast"]
+    # The next turn begins: what was not answered was deferred, and casts are done.
+    mailbox.put(call("next"))
+    mailbox.take(1, 10)
+    assert messages(mailbox.in_flight) == [0, 2, "next"]
+    assert turn[3].settled
+
+
+def test_another_consumer_gets_nothing() -> None:
+    mailbox = make()
+    mailbox.put(call("x"))
+    mailbox.begin(2)
+    stranger = mailbox.take(1, 1)
+    assert isinstance(stranger, ExitReason)
+    assert stranger.kind == "fenced"
+    assert messages(mailbox.take(2, 1)) == ["x"]
+
+
+def test_a_fenced_consumer_that_sleeps_is_woken_to_leave() -> None:
+    mailbox = make()
+    ends: Recorder[object] = Recorder()
+    consumer = threading.Thread(target=lambda: ends(mailbox.take(1, 1)))
+    consumer.start()
+    fenced = ExitReason.fenced("now")
+    mailbox.fence(1, fenced)
+    assert ends.wait_count(1) == [fenced]
+    consumer.join(PATIENCE)
+    mailbox.put(call("kept"))
+    mailbox.begin(2)
+    assert messages(mailbox.take(2, 1)) == ["kept"]
+
+
+# -- stopping and closing
+
+
+def test_stop_goes_ahead_of_the_backlog_and_drain_behind_it() -> None:
+    mailbox = make()
+    mailbox.put(call("x"))
+    mailbox.request_stop(1, STOP)
+    assert mailbox.take(1, 1) == STOP
+    mailbox.begin(2)
+    mailbox.request_stop(2, STOP, drain=True)
+    with pytest.raises(ServerDown) as caught:
+        mailbox.put(call("y"))
+    assert caught.value.executed is False
+    assert caught.value.reason == STOP
+    assert messages(mailbox.take(2, 1)) == ["x"]
+    assert mailbox.take(2, 1) == STOP
+    mailbox.begin(3)
+    mailbox.put(call("open again"))
+
+
+def test_stop_overtakes_drain_but_not_the_other_way_round() -> None:
+    later = ExitReason.shutdown("later")
+    mailbox = make()
+    mailbox.put(call("x"))
+    mailbox.request_stop(1, STOP, drain=True)
+    mailbox.request_stop(1, later)
+    assert mailbox.take(1, 1) == later
+    mailbox.request_stop(1, STOP, drain=True)
+    assert mailbox.take(1, 1) == later
+    mailbox.request_stop(7, STOP)
+    mailbox.begin(2)
+    mailbox.request_stop(1, STOP)
+    assert messages(mailbox.take(2, 1)) == ["x"]
+
+
+def test_close_fails_calls_and_returns_what_was_not_done() -> None:
+    mailbox = make()
+    flying, queued, left, told = call("flying"), call("queued"), call("left"), Envelope("told")
+    mailbox.put(flying)
+    mailbox.take(1, 1)
+    for envelope in (queued, left, told):
+        mailbox.put(envelope)
+    assert left.reply_to is not None
+    left.reply_to.withdraw(TimeoutError())
+    assert messages(mailbox.close(STOP)) == ["flying", "queued", "told"]
+    assert mailbox.close(STOP) == []
+    for envelope, executed in ((flying, None), (queued, False)):
+        assert envelope.reply_to is not None
+        error = envelope.reply_to.exception(0)
+        assert isinstance(error, ServerDown)
+        assert error.executed is executed
+        assert error.reason == STOP
+    with pytest.raises(ServerDown):
+        mailbox.put(call("late"))
+    with pytest.raises(ServerDown):
+        mailbox.begin(2)
+    assert mailbox.take(1, 1) == STOP
+
+
+def test_close_wakes_senders_that_wait_for_room() -> None:
+    mailbox = make(max_messages=1)
+    mailbox.put(call("fills it"))
+    errors: Recorder[object] = Recorder()
+    began = threading.Event()
+
+    def send() -> None:
+        began.set()
+        try:
+            mailbox.put(call("x"), None)
+        except ServerDown as error:
+            errors(error)
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    assert began.wait(PATIENCE)
+    mailbox.close(STOP)
+    errors.wait_count(1)
+    sender.join(PATIENCE)
+
+
+def test_seal_fails_calls_and_keeps_casts_until_the_next_begin() -> None:
+    mailbox = make()
+    asked = call("asked", size=5)
+    mailbox.put(asked)
+    mailbox.put(Envelope("told", size=6))
+    mailbox.seal(STOP)
+    assert asked.reply_to is not None
+    assert isinstance(asked.reply_to.exception(0), ServerDown)
+    with pytest.raises(ServerDown):
+        mailbox.put(call("x"))
+    assert mailbox.measure()[:2] == (1, 6)
+    mailbox.begin(2)
+    mailbox.put(call("y"))
+    assert messages(mailbox.take(2, 10)) == ["told", "y"]
+
+
+# -- signals
+
+
+def test_a_signal_between_waking_and_queueing_strands_nobody(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C may raise in the main thread at any line of put: the server must keep up."""
+    ref = bench.lab()
+    assert ref.call("up") == "up"
+    mailbox = ref.mailbox
+    lock = mailbox._wakeup
+
+    class Interrupting:
+        """Raises after it has woken the consumer, before the flag is reset."""
+
+        def release(self) -> None:
+            lock.release()
+            raise KeyboardInterrupt
+
+        def acquire(self) -> bool:
+            return bool(lock.acquire())
+
+    while not mailbox._asleep:
+        ref.call("settle down")
+    monkeypatch.setattr(mailbox, "_wakeup", Interrupting())
+    with pytest.raises(KeyboardInterrupt):
+        mailbox.put(call("interrupted"))
+    monkeypatch.setattr(mailbox, "_wakeup", lock)
+    assert [ref.call(number, timeout=PATIENCE) for number in range(3)] == [0, 1, 2]
+
+
+def test_an_interrupted_call_is_withdrawn(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    ref = bench.lab()
+    gate = Gate()
+    ref.cast(gate)
+    gate.wait_reached()
+    ran: list[int] = []
+
+    def interrupt(_self: object, _timeout: object = None) -> bool:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Reply, "wait", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            ref.call(lambda _server: ran.append(1))
+    gate.open()
+    ref.call("through")
+    assert ran == []
+
+
+# -- envelopes
+
+
+def test_envelope_fail_wraps_what_is_no_exception() -> None:
+    for error in (SystemExit(), KeyboardInterrupt(), GeneratorExit()):
+        envelope = call("x")
+        envelope.fail(error)
+        assert envelope.reply_to is not None
+        wrapped = outcome(envelope.reply_to)
+        assert isinstance(wrapped, Exception)
+        assert wrapped.__cause__ is error
+
+
+def test_envelope_repr_tells_its_kind_and_not_its_content() -> None:
+    secret: Any = {"password": "hunter2"}
+    assert repr(call(secret)) == "<Envelope call dict>"
+    assert repr(Envelope(secret)) == "<Envelope cast dict>"
+    assert repr(Envelope(secret, is_info=True)) == "<Envelope info dict>"
