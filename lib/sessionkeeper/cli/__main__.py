@@ -1,0 +1,6 @@
+"""`python -m sessionkeeper.cli`."""
+
+from sessionkeeper.cli import run
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,71 @@
+"""`sessionkeeper search`."""
+
+from datetime import date, datetime
+from typing import Annotated
+
+import typer
+
+from sessionkeeper.cli.infos import print_page
+from sessionkeeper.cli.options import (
+    CursorOption,
+    JsonOption,
+    LimitOption,
+    PathOption,
+    parse_when,
+)
+from sessionkeeper.cli.places import open_for_reading, store_path
+
+
+def search(
+    context: typer.Context,
+    *,
+    tag: Annotated[
+        list[str] | None,
+        typer.Option("--tag", help="With this tag, or another one given; repeatable."),
+    ] = None,
+    all_tags: Annotated[
+        list[str] | None,
+        typer.Option("--all-tag", "--all-tags", help="With this tag; repeatable, all must be."),
+    ] = None,
+    after: Annotated[
+        str | None,
+        typer.Option(metavar="WHEN", help="Changed at or after this date or time."),
+    ] = None,
+    before: Annotated[
+        str | None,
+        typer.Option(metavar="WHEN", help="Changed before this date or time."),
+    ] = None,
+    min_cost: Annotated[float | None, typer.Option(help="Costing at least this.")] = None,
+    max_cost: Annotated[float | None, typer.Option(help="Costing at most this.")] = None,
+    status: Annotated[str | None, typer.Option(help="With this status.")] = None,
+    limit: LimitOption = None,
+    cursor: CursorOption = None,
+    as_json: JsonOption = False,
+    path: PathOption = None,
+) -> None:
+    """Find sessions that meet all conditions.
+
+    The one changed last comes first; columns are those of `list`. A date (2025-01-31) is
+    midnight UTC; a time is ISO 8601 with its zone (2025-01-31T12:00:00Z).
+
+    Examples:
+      sessionkeeper --path var/agent search --tag support --after 2025-01-01
+      sessionkeeper --path var/agent search --min-cost 0.5 --status completed --json
+    """
+    with open_for_reading(store_path(context, path)) as store:
+        page = store.search(
+            tags=tag or (),
+            all_tags=all_tags or (),
+            after=_when(after),
+            before=_when(before),
+            min_cost=min_cost,
+            max_cost=max_cost,
+            status=status,
+            limit=limit,
+            cursor=cursor,
+        )
+        print_page(page, as_json=as_json)
+
+
+def _when(text: str | None) -> date | datetime | None:
+    return None if text is None else parse_when(text)

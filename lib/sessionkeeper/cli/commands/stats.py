@@ -1,0 +1,72 @@
+"""`sessionkeeper stats`."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from sessionkeeper.cli.disk import DiskUsage, disk_usage
+from sessionkeeper.cli.options import JsonOption, PathOption
+from sessionkeeper.cli.output import print_json, print_pairs
+from sessionkeeper.cli.places import layout_name, open_for_reading, store_path
+from sessionkeeper.cli.text import iso
+from sessionkeeper.layout import Layout
+from sessionkeeper.session import SessionInfo
+from sessionkeeper.storage.backend import Problem
+
+
+def stats(
+    context: typer.Context,
+    *,
+    as_json: JsonOption = False,
+    path: PathOption = None,
+) -> None:
+    """Count what is in a store.
+
+    What was wrong in its folder when it was opened is listed as problems.
+
+    Example: sessionkeeper --path var/agent stats --json
+    """
+    folder = store_path(context, path)
+    with open_for_reading(folder) as store:
+        infos = list(store.iter_sessions())
+        problems = store.last_recovery.problems
+        usage = disk_usage(Layout.of(store.path, layout_name(folder)))
+    if as_json:
+        print_json(_as_json(store.path, infos, usage, problems))
+    else:
+        print_pairs(_pairs(_as_json(store.path, infos, usage, problems)))
+
+
+def _as_json(
+    path: Path,
+    infos: Sequence[SessionInfo],
+    usage: DiskUsage,
+    problems: Sequence[Problem],
+) -> dict[str, Any]:
+    return {
+        "path": str(path),
+        "sessions": len(infos),
+        "messages": sum(info.message_count for info in infos),
+        "total_cost": math.fsum(info.total_cost for info in infos),
+        "oldest": iso(min(info.created_at for info in infos)) if infos else None,
+        "newest": iso(max(info.updated_at for info in infos)) if infos else None,
+        "bytes": asdict(usage),
+        "problems": [
+            {"kind": p.kind, "file": p.path.name, "detail": p.detail, "session_id": p.session_id}
+            for p in problems
+        ],
+    }
+
+
+def _pairs(found: dict[str, Any]) -> list[tuple[str, str]]:
+    problems = found.pop("problems")
+    sizes = found.pop("bytes")
+    pairs = [(name, "" if value is None else str(value)) for name, value in found.items()]
+    pairs += [(f"bytes in {name}", str(size)) for name, size in sizes.items()]
+    pairs.append(("problems", str(len(problems))))
+    pairs += [("problem", f"{p['kind']}: {p['file']}: {p['detail']}") for p in problems]
+    return pairs

@@ -1,0 +1,1 @@
+"""The drill behind `sessionkeeper demo`: crash it, kill it, and count what is left."""

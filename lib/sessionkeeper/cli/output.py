@@ -1,0 +1,87 @@
+"""Results on standard output: tables for people, tab-separated lines or JSON for programs."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from sessionkeeper.cli.text import as_json, escaped
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column of a table.
+
+    Attributes:
+        title: What stands above it.
+        justify: Where its texts stand.
+    """
+
+    title: str
+    justify: Literal["left", "right"] = "left"
+
+
+def is_terminal() -> bool:
+    """Whether a person looks at standard output."""
+    return sys.stdout.isatty()
+
+
+def console() -> Console:
+    """Standard output for rich, which takes no text of ours for markup."""
+    return Console(markup=False, highlight=False, emoji=False)
+
+
+def print_json(value: Any) -> None:
+    """Print one value on one line of JSON."""
+    sys.stdout.write(as_json(value) + "\n")
+
+
+def print_line(text: str) -> None:
+    """Print one line, escaped."""
+    sys.stdout.write(escaped(text) + "\n")
+
+
+def print_tabbed(cells: Iterable[str]) -> None:
+    """Print one line of cells; tabs and line breaks in them are escaped."""
+    sys.stdout.write("\t".join(escaped(cell) for cell in cells) + "\n")
+
+
+def print_rows(columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> None:
+    """Print a table on a terminal, tab-separated lines without a header elsewhere."""
+    if is_terminal():
+        console().print(table_of(columns, rows))
+    else:
+        for row in rows:
+            print_tabbed(row)
+
+
+def print_pairs(pairs: Iterable[tuple[str, str]]) -> None:
+    """Print names and values: aligned on a terminal, separated by a tab elsewhere."""
+    if not is_terminal():
+        for pair in pairs:
+            print_tabbed(pair)
+        return
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="bold")
+    grid.add_column(overflow="fold")
+    for name, value in pairs:
+        grid.add_row(Text(escaped(name)), Text(escaped(value)))
+    console().print(grid)
+
+
+def table_of(columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> Table:
+    """A table for a terminal; long cells are folded, so that ids can be copied whole."""
+    table = Table()
+    for column in columns:
+        table.add_column(Text(column.title), justify=column.justify, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(escaped(cell)) for cell in row))
+    return table

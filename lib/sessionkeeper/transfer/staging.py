@@ -1,0 +1,78 @@
+"""A whole file checked and encoded, before anything of it is written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sessionkeeper.errors import SessionKeeperError
+from sessionkeeper.transfer.mapping import FieldMapping
+from sessionkeeper.transfer.parsing import parse, refusal
+from sessionkeeper.transfer.reading import MAX_IMPORT_BYTES, read_content
+from sessionkeeper.transfer.shapes import sessions_of
+from sessionkeeper.transfer.template import FieldError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from sessionkeeper.engine.commands import PreparedSave
+
+    Progress = Callable[[int, int], object]
+
+
+@dataclass(frozen=True, slots=True)
+class StagedFile:
+    """A file that is acceptable, ready to be written.
+
+    Attributes:
+        path: The file.
+        commands: One for each session, encoded; the ids are all different.
+        message_count: Messages in all sessions.
+    """
+
+    path: Path
+    commands: tuple[PreparedSave, ...]
+    message_count: int
+
+
+def stage_file(
+    path: Path,
+    mapping: FieldMapping | None = None,
+    *,
+    max_bytes: int = MAX_IMPORT_BYTES,
+    progress: Progress = lambda _done, _total: None,
+) -> StagedFile:
+    """Read a file from outside and check all of it.
+
+    Args:
+        path: JSON or JSON Lines, gzipped or not: a list of sessions, a list of messages (one
+            session), or one session.
+        mapping: Where its items keep what a session consists of.
+        max_bytes: The bound of its content.
+        progress: Called with how many sessions are checked, and how many there are.
+
+    Raises:
+        ImportRefused: Something in it is not acceptable; the text says what, and where.
+    """
+    mapping = mapping or FieldMapping()
+    items = sessions_of(parse(read_content(path, max_bytes), path), mapping)
+    commands: list[PreparedSave] = []
+    places: dict[str, str] = {}
+    for number, item in enumerate(items, 1):
+        command = _prepare(path, item.place, item.value, mapping)
+        first = places.setdefault(command.session_id, item.place)
+        if len(places) < number:
+            reason = f"the id {command.session_id[:80]!r} is that of {first} already"
+            raise refusal(path, item.place, reason)
+        commands.append(command)
+        progress(number, len(items))
+    count = sum(command.fields.message_count for command in commands)
+    return StagedFile(path, tuple(commands), count)
+
+
+def _prepare(path: Path, place: str, value: Any, mapping: FieldMapping) -> PreparedSave:
+    try:
+        return mapping.command(value).prepare()
+    except (SessionKeeperError, FieldError, TypeError) as error:
+        raise refusal(path, place, error.args[0]) from error

@@ -1,0 +1,127 @@
+"""Starting the command line: without its extra, without arguments, with a path."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from typer.testing import Result
+
+    Run = Callable[..., Result]
+    RunProcess = Callable[..., subprocess.CompletedProcess[str]]
+
+
+COMMANDS = ("demo", "import", "list", "show", "search", "stats")
+
+
+def run_without(module: str) -> subprocess.CompletedProcess[str]:
+    program = f"import sys; sys.modules[{module!r}] = None; import sessionkeeper.cli as c; c.run()"
+    return subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+@pytest.mark.parametrize("module", ["typer", "rich"])
+def test_without_its_extra_it_says_how_to_install_it(module: str) -> None:
+    result = run_without(module)
+
+    assert result.returncode == 1
+    assert result.stdout == ""
+    assert len(result.stderr.splitlines()) == 1
+    assert module in result.stderr
+    assert "pip install 'sessionkeeper[cli]'" in result.stderr
+
+
+def test_another_missing_module_is_not_taken_for_the_extra() -> None:
+    result = run_without("cachetools")
+
+    assert result.returncode == 1
+    assert "pip install" not in result.stderr
+    assert "ModuleNotFoundError" in result.stderr
+
+
+def test_without_a_command_it_helps(run: Run) -> None:
+    result = run()
+
+    assert all(f"  {command} " in result.output for command in COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_a_help_with_an_example(run: Run, command: str) -> None:
+    result = run(command, "--help")
+
+    assert result.exit_code == 0
+    examples = result.stdout.partition("Example")[2]
+    assert "sessionkeeper demo" in examples or f" {command} " in examples
+    # The lines of the docstring are not filled anew.
+    assert "\n    sessionkeeper " in result.stdout or "Example: sessionkeeper " in result.stdout
+
+
+def test_it_tells_its_version(run: Run) -> None:
+    result = run("--version")
+
+    assert result.exit_code == 0
+    assert result.stdout.startswith("sessionkeeper ")
+
+
+@pytest.mark.parametrize(
+    "command", [["list"], ["show", "s1"], ["search"], ["stats"], ["import", "x"]]
+)
+def test_a_command_without_a_store_says_what_to_do(run: Run, command: list[str]) -> None:
+    result = run(*command)
+
+    assert result.exit_code == 2
+    assert "--path" in result.stderr
+    assert "SESSIONKEEPER_PATH" in result.stderr
+
+
+def test_the_path_stands_before_or_after_the_command_or_in_the_environment(
+    run: Run,
+    filled: Path,
+    tmp_path: Path,
+) -> None:
+    expected = run("--path", filled, "list").stdout
+    nowhere = tmp_path / "nowhere"
+
+    assert len(expected.splitlines()) == 3
+    assert run("list", "--path", filled).stdout == expected
+    assert run("list", env={"SESSIONKEEPER_PATH": str(filled)}).stdout == expected
+    # What is nearer to the command comes first.
+    assert run("--path", nowhere, "list", "--path", filled).stdout == expected
+    environment = {"SESSIONKEEPER_PATH": str(nowhere)}
+    assert run("--path", filled, "list", env=environment).stdout == expected
+
+
+@pytest.mark.parametrize("arguments", [["--path", "", "list"], ["list", "--path", ""]])
+def test_an_empty_path_is_not_the_current_folder(
+    run: Run,
+    filled: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+) -> None:
+    monkeypatch.chdir(filled)
+
+    result = run(*arguments)
+
+    assert result.exit_code == 2
+    assert "--path is empty" in result.stderr
+    assert run("list", env={"SESSIONKEEPER_PATH": ""}).exit_code == 2
+
+
+def test_it_runs_as_a_module(run_process: RunProcess, filled: Path) -> None:
+    result = run_process("--path", filled, "stats", "--json")
+
+    assert result.returncode == 0
+    assert result.stderr == ""
+    assert result.stdout.startswith('{"path":')
