@@ -1,0 +1,280 @@
+"""What is measured: each kind of work, who does it, and how it is checked that it was done."""
+
+from __future__ import annotations
+
+import itertools
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from bench import payloads
+from bench.measure import Job, WorkNotDone
+from bench.messaging import MESSAGE_PEERS, SESSIONS, KeeperMessages
+from bench.peers import KEEPER, SESSION_PEERS, BytesInMemory, KeeperHandles
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
+    from bench.measure import Trial
+    from bench.messaging import MessagePeer
+    from bench.peers import SessionPeer
+
+# A session gets so many messages before the next one begins: enough to show what a store pays
+# for length, few enough that those which rewrite all each time are not measured at that alone.
+APPENDS = 25
+
+# How many sessions are loaded in turns; they fit every cache.
+LOADED = 32
+
+
+class _Closable(Protocol):
+    def close(self) -> None: ...
+
+
+P = TypeVar("P", bound=_Closable)
+
+
+@dataclass(frozen=True, slots=True)
+class Entrant:
+    """One peer at one workload.
+
+    Attributes:
+        name: Of the peer.
+        start: Opens it in an empty folder, ready for the work; leaving closes it.
+        durable: Whether its work survives a power failure; None where nothing is written.
+        missing: The package that is not installed, or None.
+    """
+
+    name: str
+    start: Callable[[Path], AbstractContextManager[Trial]]
+    durable: bool | None = None
+    missing: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """One kind of work.
+
+    Attributes:
+        name: On the command line.
+        operation: What one operation is.
+        subject: The entrant that the others are compared with.
+        entrants: Who does it; the subject among them.
+        writes: Whether it leaves something on the disk.
+    """
+
+    name: str
+    operation: str
+    subject: str
+    entrants: tuple[Entrant, ...]
+    writes: bool = False
+
+
+# --- trials -------------------------------------------------------------------------------
+
+
+class SaveTrial:
+    """Each operation creates a session."""
+
+    def __init__(self, peer: SessionPeer) -> None:
+        self._peer = peer
+        self._messages = payloads.session()
+        self._numbers = itertools.count()
+
+    @contextmanager
+    def worker(self, number: int) -> Iterator[Job]:
+        """See `Trial.worker`."""
+        del number
+        messages, numbers = self._messages, self._numbers
+        with self._peer.client() as client:
+            yield Job(lambda: client.save(f"s{next(numbers):08d}", messages))
+
+    def verify(self, operations: int) -> None:
+        """See `Trial.verify`."""
+        _expect("sessions", self._peer.count_sessions(), operations)
+        with self._peer.client() as client:
+            last = client.load(f"s{operations - 1:08d}")
+        if last != self._messages:
+            raise WorkNotDone("the last session is not what was saved")
+
+
+class AppendTrial:
+    """Each thread appends to sessions of its own, one after the other."""
+
+    def __init__(self, peer: SessionPeer) -> None:
+        self._peer = peer
+        self._message = payloads.message(0)
+        self._workers = itertools.count()
+
+    @contextmanager
+    def worker(self, number: int) -> Iterator[Job]:
+        """See `Trial.worker`."""
+        del number
+        message = self._message
+        prefix = f"s{next(self._workers):06d}"
+        appended = itertools.count()
+        with self._peer.client() as client:
+            yield Job(lambda: client.append(f"{prefix}-{next(appended) // APPENDS}", message))
+
+    def verify(self, operations: int) -> None:
+        """See `Trial.verify`."""
+        _expect("messages", self._peer.count_messages(), operations)
+
+
+class LoadTrial:
+    """Each operation loads one of a few sessions, which stand in every cache there is."""
+
+    def __init__(self, peer: SessionPeer) -> None:
+        self._peer = peer
+        self._ids = [f"s{number:04d}" for number in range(LOADED)]
+        with peer.client() as client:
+            for number, session_id in enumerate(self._ids):
+                client.save(session_id, payloads.session(number))
+
+    @contextmanager
+    def worker(self, number: int) -> Iterator[Job]:
+        """See `Trial.worker`."""
+        turns = itertools.cycle(self._ids[number % LOADED :] + self._ids[: number % LOADED])
+        with self._peer.client() as client:
+
+            def load() -> None:
+                if len(client.load(next(turns))) != payloads.SESSION_MESSAGES:
+                    raise WorkNotDone("a session came back with another number of messages")
+
+            yield Job(load)
+
+    def verify(self, operations: int) -> None:
+        """See `Trial.verify`."""
+        del operations
+        _expect("sessions", self._peer.count_sessions(), LOADED)
+
+
+class AskTrial:
+    """Each operation asks and waits for the answer."""
+
+    def __init__(self, peer: MessagePeer) -> None:
+        self._peer = peer
+
+    @contextmanager
+    def worker(self, number: int) -> Iterator[Job]:
+        """See `Trial.worker`."""
+        del number
+        with self._peer.client() as client:
+
+            def ask() -> None:
+                if client.ask() != SESSIONS:
+                    raise WorkNotDone("a wrong answer")
+
+            yield Job(ask)
+
+    def verify(self, operations: int) -> None:
+        """Nothing is left to check: every answer was looked at."""
+
+
+class TellTrial:
+    """Each operation sends a message; a round ends when all of them are done."""
+
+    def __init__(self, peer: MessagePeer) -> None:
+        self._peer = peer
+
+    @contextmanager
+    def worker(self, number: int) -> Iterator[Job]:
+        """See `Trial.worker`."""
+        del number
+        with self._peer.client() as client:
+            yield Job(client.tell, client.settle)
+
+    def verify(self, operations: int) -> None:
+        """See `Trial.verify`."""
+        _expect("messages done", self._peer.processed(), operations)
+
+
+def _expect(what: str, found: int, expected: int) -> None:
+    if found != expected:
+        raise WorkNotDone(f"{found} {what} are there, not {expected}")
+
+
+# --- who does what ------------------------------------------------------------------------
+
+
+def _entrant(
+    name: str,
+    opened: Callable[[Path], P],
+    trial: Callable[[P], Trial],
+    *,
+    durable: bool | None = None,
+    missing: str | None = None,
+) -> Entrant:
+    @contextmanager
+    def start(folder: Path) -> Iterator[Trial]:
+        with closing(opened(folder)) as peer:
+            yield trial(peer)
+
+    return Entrant(name, start, durable, missing)
+
+
+def _stores(trial: Callable[[SessionPeer], Trial], *, writes: bool) -> tuple[Entrant, ...]:
+    return tuple(
+        _entrant(
+            spec.name,
+            spec.open,
+            trial,
+            durable=spec.durable if writes else None,
+            missing=spec.missing,
+        )
+        for spec in SESSION_PEERS
+    )
+
+
+def _servers(trial: Callable[[MessagePeer], Trial]) -> tuple[Entrant, ...]:
+    return tuple(_entrant(spec.name, spec.open, trial) for spec in MESSAGE_PEERS)
+
+
+def workloads() -> tuple[Workload, ...]:
+    """All workloads, in the order in which they run."""
+    messages, size = payloads.SESSION_MESSAGES, payloads.SESSION_BYTES // 1000
+    in_memory = _entrant("orjson.loads", BytesInMemory, LoadTrial)
+    handles = _entrant("sessionkeeper, handle", KeeperHandles, LoadTrial)
+    asks = _entrant("sessionkeeper, ask", KeeperMessages, AskTrial)
+    return (
+        Workload(
+            "ask",
+            "a question without I/O and its answer",
+            "sessionkeeper",
+            _servers(AskTrial),
+        ),
+        Workload(
+            "tell",
+            "a message without I/O, until it is done",
+            "sessionkeeper",
+            _servers(TellTrial),
+        ),
+        Workload(
+            "save",
+            f"a new session of {size} KB in {messages} messages",
+            KEEPER,
+            _stores(SaveTrial, writes=True),
+            writes=True,
+        ),
+        Workload(
+            "append",
+            f"a message of 4 KiB to a session of 0 to {APPENDS - 1}",
+            KEEPER,
+            _stores(AppendTrial, writes=True),
+            writes=True,
+        ),
+        Workload(
+            "load",
+            f"all messages of a session of {size} KB that was used lately",
+            KEEPER,
+            (*_stores(LoadTrial, writes=False), in_memory),
+        ),
+        Workload(
+            "handle",
+            f"a session of {size} KB that was used lately, its messages not looked at",
+            handles.name,
+            (handles, asks, in_memory),
+        ),
+    )
