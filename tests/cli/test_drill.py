@@ -329,9 +329,14 @@ def test_a_demo_with_a_path_keeps_its_folder(run: Run, folder: Path) -> None:
     result = run("demo", *QUICK, "--path", folder)
 
     assert result.exit_code == 0
-    rows = [line.split("\t") for line in result.stdout.splitlines()]
+    lines = result.stdout.splitlines()
+    for title in ("acknowledged", "found", "lost", "restarts", "time to ready"):
+        assert title in lines[1]
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in lines[3:5]]
     assert [row[0] for row in rows] == ["actor crashed", "process killed (SIGKILL)"]
+    assert [row[1] == row[2] for row in rows] == [True, True]
     assert [row[3:6] for row in rows] == [["0", "0", "0"]] * 2
+    assert "Every acknowledged message is there" in result.stdout
     for name in ("crashed", "killed"):
         with SessionStore.open(folder / name, read_only=True) as store:
             assert len(store) > 0

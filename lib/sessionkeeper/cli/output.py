@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 
+# Wide enough for a report's table on one line each, where no terminal says how wide it is.
+REPORT_WIDTH = 120
+
+
 @dataclass(frozen=True, slots=True)
 class Column:
     """One column of a table.
@@ -34,9 +38,9 @@ def is_terminal() -> bool:
     return sys.stdout.isatty()
 
 
-def console() -> Console:
+def console(width: int | None = None) -> Console:
     """Standard output for rich, which takes no text of ours for markup."""
-    return Console(markup=False, highlight=False, emoji=False)
+    return Console(markup=False, highlight=False, emoji=False, width=width)
 
 
 def print_json(value: Any) -> None:
@@ -52,6 +56,12 @@ def print_line(text: str) -> None:
 def print_tabbed(cells: Iterable[str]) -> None:
     """Print one line of cells; tabs and line breaks in them are escaped."""
     sys.stdout.write("\t".join(escaped(cell) for cell in cells) + "\n")
+
+
+def print_table(columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> None:
+    """Print a table for people, also where it ends up in a log: a report, not data."""
+    wide = None if is_terminal() else REPORT_WIDTH
+    console(width=wide).print(table_of(columns, rows))
 
 
 def print_rows(columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> None:

@@ -16,7 +16,7 @@ from sessionkeeper.cli.drill.report import COLUMNS, Report, report_as_json, row_
 from sessionkeeper.cli.failures import FAILED
 from sessionkeeper.cli.logs import silenced
 from sessionkeeper.cli.options import JsonOption
-from sessionkeeper.cli.output import is_terminal, print_json, print_line, print_rows
+from sessionkeeper.cli.output import print_json, print_line, print_table
 from sessionkeeper.cli.places import path_given
 from sessionkeeper.cli.progress import progress_bar
 from sessionkeeper.cli.text import count_of
@@ -54,9 +54,6 @@ def demo(
     Then every message that was acknowledged is looked for in the files. The exit status is 0
     only if none is lost, doubled or out of order. The supervisor waits longer before each
     restart of an actor that crashes often; the time to ready contains that.
-
-    Columns elsewhere than on a terminal: part, acknowledged, found, lost, doubled, out of
-    order, restarts, time to ready (from the fastest to the slowest).
 
     Examples:
       sessionkeeper demo
@@ -105,9 +102,7 @@ def _drill(folder: Path, plan: Plan) -> Report:
 
 
 def _print(report: Report, kept: Path | None) -> None:
-    print_rows(COLUMNS, (row_of(part) for part in report.parts))
-    if not is_terminal():
-        return
+    print_table(COLUMNS, (row_of(part) for part in report.parts))
     print_line(verdict(report))
     if kept is not None:
         print_line(f"Have a look: sessionkeeper --path {kept / 'killed'} list --limit 10")
