@@ -41,6 +41,7 @@ from sessionkeeper.errors import (
 )
 from sessionkeeper.events import Event
 from sessionkeeper.messages import calculate_cost
+from sessionkeeper.processes.tree import ProcessInfo
 from sessionkeeper.receipts import Receipt
 from sessionkeeper.session import KEEP, Changes, Page, Removal, Saved, Session, SessionInfo
 from sessionkeeper.storage.backend import Problem, RecoveryReport
@@ -73,6 +74,7 @@ __all__ = [
     "Page",
     "PathBlocked",
     "Problem",
+    "ProcessInfo",
     "Receipt",
     "RecoveryReport",
     "Removal",

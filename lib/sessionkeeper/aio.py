@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from sessionkeeper.events import Event
+    from sessionkeeper.processes.tree import ProcessInfo
     from sessionkeeper.receipts import Receipt
     from sessionkeeper.session import Changes, Page, Session, SessionInfo
     from sessionkeeper.storage.backend import RecoveryReport
@@ -384,6 +385,10 @@ class AsyncSessionStore:
     def info(self) -> StoreInfo:
         """What the store is up to; never waits."""
         return self._store.info()
+
+    async def processes(self) -> list[ProcessInfo]:
+        """The supervision tree; see `SessionStore.processes`."""
+        return await self._run(self._store.processes)
 
     def subscribe(self, callback: Callable[[Event], None]) -> Callable[[], None]:
         """Call `callback` for every event, in the store's thread; see `SessionStore.subscribe`."""

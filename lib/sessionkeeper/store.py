@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 
     from sessionkeeper.events import Event
     from sessionkeeper.otp import Reply
+    from sessionkeeper.processes.tree import ProcessInfo
     from sessionkeeper.session import Changes, Page, Session, SessionInfo
     from sessionkeeper.storage.backend import RecoveryReport
 
@@ -625,6 +626,15 @@ class SessionStore:
             cache_hits=cache.hits,
             cache_misses=cache.misses,
         )
+
+    def processes(self) -> list[ProcessInfo]:
+        """The supervision tree: the supervisor first, then its children as they are started.
+
+        Empty for a store that was opened for reading only, or is closed.
+        """
+        if self._tree is None or self._tree.exit_reason is not None:
+            return []
+        return self._tree.processes()
 
     def subscribe(self, callback: Callable[[Event], None]) -> Callable[[], None]:
         """Call `callback` for every event of the store, in the thread where it happens.

@@ -326,10 +326,18 @@ def test_the_demo_passes_and_leaves_nothing_behind(
 
 
 def test_a_demo_with_a_path_keeps_its_folder(run: Run, folder: Path) -> None:
-    result = run("demo", *QUICK, "--path", folder)
+    result = run("demo", *QUICK, "--tree", "--path", folder)
 
     assert result.exit_code == 0
-    lines = result.stdout.splitlines()
+    tree, _, table = result.stdout.partition("┏")
+    assert [line.split(":")[0].strip("├─└ ") for line in tree.splitlines()] == [
+        "supervisor",
+        "store",
+        "watcher",
+    ]
+    assert "ready, epoch 2, 1 restarts" in tree
+    assert "InjectedCrash" in tree
+    lines = f"┏{table}".splitlines()
     for title in ("acknowledged", "found", "lost", "restarts", "time to ready"):
         assert title in lines[1]
     rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in lines[3:5]]

@@ -32,7 +32,7 @@ from sessionkeeper import (
     StoreReadOnly,
     UnreadFailures,
 )
-from sessionkeeper.testing import FakeClock, Injected, wait_until
+from sessionkeeper.testing import FakeClock, Injected, crash_actor, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -636,6 +636,19 @@ def test_info_tells_what_the_store_is_up_to(store: SessionStore, folder: Path) -
     assert info.cached_sessions == 1
     assert info.cache_hits == 1
     wait_until(lambda: store.info().uptime > 0)
+
+
+def test_the_supervision_tree_can_be_looked_at(folder: Path) -> None:
+    with SessionStore.open(folder) as store:
+        crash_actor(store)
+        store.flush()
+        supervisor, actor, watcher = store.processes()
+        assert [p.name for p in (supervisor, actor, watcher)] == ["supervisor", "store", "watcher"]
+        assert {p.state for p in (supervisor, actor, watcher)} == {"ready"}
+        assert (actor.epoch, actor.restarts) == (2, 1)
+        assert "InjectedCrash" in str(actor.last_exit)
+        assert (watcher.epoch, watcher.restarts, watcher.last_exit) == (1, 0, None)
+    assert store.processes() == []
 
 
 # --- the public surface -------------------------------------------------------------------

@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, Any, Literal
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+from rich.tree import Tree
 
 from sessionkeeper.cli.text import as_json, escaped
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+    from sessionkeeper.processes.tree import ProcessInfo
 
 
 # Wide enough for a report's table on one line each, where no terminal says how wide it is.
@@ -62,6 +65,22 @@ def print_table(columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> Non
     """Print a table for people, also where it ends up in a log: a report, not data."""
     wide = None if is_terminal() else REPORT_WIDTH
     console(width=wide).print(table_of(columns, rows))
+
+
+def print_tree(processes: Sequence[ProcessInfo]) -> None:
+    """Print a supervision tree: the supervisor, and its children below it."""
+    if processes:
+        root, *children = processes
+        tree = Tree(Text(_process_line(root)))
+        for child in children:
+            tree.add(Text(_process_line(child)))
+        console(width=None if is_terminal() else REPORT_WIDTH).print(tree)
+
+
+def _process_line(process: ProcessInfo) -> str:
+    line = f"{process.name}: {process.state}, epoch {process.epoch}, {process.restarts} restarts"
+    line += f", {process.queued} queued, up {process.uptime:.1f} s"
+    return line if process.last_exit is None else f"{line}, last exit: {escaped(process.last_exit)}"
 
 
 def print_rows(columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> None:

@@ -74,6 +74,43 @@ class Injected:
     wrap_backend: Callable[[Backend], Backend] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class ProcessInfo:
+    """One process of the supervision tree.
+
+    Attributes:
+        name: Its id in the tree; the supervisor's own is `supervisor`.
+        state: `ready`, `continuing` (recovering), `starting`, `fenced`, `stopped` or `closed`.
+        epoch: The number of its incarnation; 1 for the first.
+        restarts: How often it was restarted.
+        queued: Messages in its mailbox.
+        last_exit: Why its last incarnation ended, or None.
+        uptime: Seconds since its current incarnation came up.
+    """
+
+    name: str
+    state: str
+    epoch: int
+    restarts: int
+    queued: int
+    last_exit: str | None
+    uptime: float
+
+    @classmethod
+    def of(cls, name: str, server: ServerRef) -> ProcessInfo:
+        """What a server is up to."""
+        info = server.info()
+        return cls(
+            name=name,
+            state=info.state,
+            epoch=info.epoch,
+            restarts=info.restarts,
+            queued=info.queued,
+            last_exit=None if info.last_exit is None else str(info.last_exit),
+            uptime=info.uptime,
+        )
+
+
 class StoreTree:
     """One open store: its children, and what survives them.
 
@@ -188,6 +225,14 @@ class StoreTree:
                 f"the store at {self.layout.root} did not come up: {reason}",
                 path=self.layout.root,
             ) from reason.exception
+
+    def processes(self) -> list[ProcessInfo]:
+        """The supervisor and its children, in the order in which they are started."""
+        children = self.supervisor.which_children()
+        return [
+            ProcessInfo.of("supervisor", self.supervisor),
+            *(ProcessInfo.of(child.id, child.ref) for child in children if child.ref is not None),
+        ]
 
     def _suspect(self, session_id: str) -> None:
         self.actor.post(Suspects((self.backend.file_name(session_id),)))

@@ -16,7 +16,7 @@ from sessionkeeper.cli.drill.report import COLUMNS, Report, report_as_json, row_
 from sessionkeeper.cli.failures import FAILED
 from sessionkeeper.cli.logs import silenced
 from sessionkeeper.cli.options import JsonOption
-from sessionkeeper.cli.output import print_json, print_line, print_table
+from sessionkeeper.cli.output import print_json, print_line, print_table, print_tree
 from sessionkeeper.cli.places import path_given
 from sessionkeeper.cli.progress import progress_bar
 from sessionkeeper.cli.text import count_of
@@ -37,6 +37,10 @@ def demo(
         float,
         typer.Option(min=0.1, max=3600, metavar="S", help="How long each part writes."),
     ] = 4.0,
+    tree: Annotated[
+        bool,
+        typer.Option("--tree", help="Show the supervision tree too, as the crashes left it."),
+    ] = False,
     as_json: JsonOption = False,
     path: Annotated[
         str | None,
@@ -57,6 +61,7 @@ def demo(
 
     Examples:
       sessionkeeper demo
+      sessionkeeper demo --tree
       sessionkeeper demo --threads 32 --crashes 8 --seconds 10 --json
     """
     plan = Plan(threads, crashes, seconds)
@@ -66,6 +71,8 @@ def demo(
     if as_json:
         print_json(report_as_json(report))
     else:
+        if tree:
+            print_tree(report.parts[0].processes)
         _print(report, kept)
     if not report.passed:
         raise typer.Exit(FAILED)

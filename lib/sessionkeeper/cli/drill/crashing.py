@@ -46,6 +46,7 @@ def crash_part(folder: Path, plan: Plan, watch: Watch) -> Part:
         with Crew(store, plan.threads, ledger.note):
             _work_and_crash(store, saboteur, ledger, plan, watch)
         restarts = store.info().restarts
+        processes = tuple(store.processes())
     with SessionStore.open(folder, read_only=True) as store:
         found = marks_found(store)
     return Part(
@@ -55,6 +56,7 @@ def crash_part(folder: Path, plan: Plan, watch: Watch) -> Part:
         restarts=restarts,
         planned=plan.crashes,
         ready=tuple(saboteur.ready),
+        processes=processes,
     )
 
 

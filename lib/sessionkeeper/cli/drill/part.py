@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sessionkeeper.cli.drill.ledger import Ledger
+    from sessionkeeper.processes.tree import ProcessInfo
     from sessionkeeper.store import SessionStore
 
     Watch = Callable[[float, int], None]
@@ -56,6 +57,7 @@ class Part:
         restarts: How often the store came back.
         planned: How often it should have.
         ready: Seconds it took, each time.
+        processes: The supervision tree of the store at the end.
     """
 
     name: str
@@ -64,6 +66,7 @@ class Part:
     restarts: int
     planned: int
     ready: tuple[float, ...]
+    processes: tuple[ProcessInfo, ...] = ()
 
     @property
     def passed(self) -> bool:
