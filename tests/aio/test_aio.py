@@ -20,9 +20,11 @@ from sessionkeeper import (
     SessionNotFound,
     SessionStore,
     StoreClosed,
+    StoreLocked,
+    UnreadFailures,
     cancelled_outcome,
 )
-from sessionkeeper.testing import wait_until
+from sessionkeeper.testing import FaultyBackend, Injected, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -217,8 +219,6 @@ def test_a_save_cancelled_while_it_was_done_is_done_and_says_so(
 
 
 def _slow(entered: threading.Event, go: threading.Event) -> Any:
-    from sessionkeeper.testing import FaultyBackend, Injected
-
     class Slow(FaultyBackend):
         def commit(self, batch: Any) -> None:
             entered.set()
@@ -386,3 +386,109 @@ def test_both_facades_have_the_same_methods_with_the_same_arguments() -> None:
         assert list(one) == list(other), name
         assert [p.default for p in one.values()] == [p.default for p in other.values()], name
         assert [p.kind for p in one.values()] == [p.kind for p in other.values()], name
+
+
+# --- opening and closing that fail ----------------------------------------------------------
+
+
+def test_an_open_that_is_refused_leaves_nothing_behind(
+    run: Callable[[Scenario], Any],
+    store: SessionStore,
+    folder: Path,
+) -> None:
+    async def scenario() -> None:
+        with pytest.raises(StoreLocked):
+            await AsyncSessionStore.open(folder)
+        async with await AsyncSessionStore.open(folder, read_only=True) as beside:
+            assert await beside.processes() == []
+
+    run(scenario)
+
+
+def test_an_open_that_is_cancelled_gives_the_folder_up_again(folder: Path) -> None:
+    entered, go = threading.Event(), threading.Event()
+
+    class Slow(FaultyBackend):
+        def recover(self) -> Any:
+            entered.set()
+            assert go.wait(10)
+            return super().recover()
+
+    async def scenario() -> None:
+        inject = Injected(wrap_backend=Slow)
+        opening = asyncio.ensure_future(AsyncSessionStore.open(folder, inject=inject))
+        await _until(entered.is_set)
+        opening.cancel()
+        threading.Timer(0.05, go.set).start()
+        with pytest.raises(asyncio.CancelledError):
+            await opening
+
+    asyncio.run(scenario())
+
+    def opened() -> bool:
+        try:
+            SessionStore.open(folder, watch=False).close()
+        except StoreLocked:
+            return False
+        return True
+
+    wait_until(opened)
+
+
+def test_what_nobody_looked_at_is_raised_by_close_or_noted(
+    run: Callable[[Scenario], Any],
+    folder: Path,
+) -> None:
+    async def tell_in_vain(store: AsyncSessionStore) -> None:
+        await store.tell(SaveSession("s1", [], expected_generation=9))
+
+    async def scenario() -> None:
+        store = await AsyncSessionStore.open(folder)
+        await tell_in_vain(store)
+        with pytest.raises(UnreadFailures):
+            await store.close()
+        with pytest.raises(KeyError) as raised:  # noqa: PT012 - the block is the point
+            async with await AsyncSessionStore.open(folder) as store:
+                receipt = await store.tell(SaveSession("s1", [], expected_generation=8))
+                assert isinstance(await receipt.exception(), Conflict)
+                with pytest.raises(Conflict):
+                    await receipt.result()
+                await tell_in_vain(store)
+                raise KeyError("the body's own")
+        assert "UnreadFailures" in raised.value.__notes__[0]
+
+    run(scenario)
+
+
+def test_a_second_cancellation_leaves_the_outcome_unknown(folder: Path) -> None:
+    entered, go = threading.Event(), threading.Event()
+
+    async def scenario() -> BaseException:
+        inject = _slow(entered, go)
+        async with await AsyncSessionStore.open(folder, watch=False, inject=inject) as store:
+            task = asyncio.ensure_future(store.save_session("s1", [1]))
+            await _until(entered.is_set)
+            task.cancel()
+            await asyncio.sleep(0)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError) as raised:
+                await task
+            go.set()
+        return raised.value
+
+    assert cancelled_outcome(asyncio.run(scenario())) == "unknown"
+
+
+def test_an_update_that_loses_the_race_is_repeated(folder: Path) -> None:
+    async def scenario() -> None:
+        async with await AsyncSessionStore.open(folder, watch=False) as store:
+            await store.save_session("s1", state=0)
+
+            async def count(_: int) -> None:
+                for _turn in range(5):
+                    await store.update("s1", lambda s: s.replace(state=s.state + 1))
+
+            await _all(count, range(4))
+            assert (await store.load_session("s1")).state == 20
+
+    asyncio.run(scenario())

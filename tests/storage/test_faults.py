@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
 import threading
@@ -20,7 +21,14 @@ from sessionkeeper import (
     StorageFailed,
     StoreGone,
 )
-from sessionkeeper.testing import EventLog, Fault, FaultyFileSystem, Injected
+from sessionkeeper.testing import (
+    EventLog,
+    FakeClock,
+    Fault,
+    FaultyFileSystem,
+    Injected,
+    wait_until,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -254,3 +262,127 @@ def test_a_conflict_of_generations_writes_nothing(
         faulty.save_session("s1", [2], expected_generation=7)
     assert (refused.value.expected, refused.value.actual) == (7, 1)
     assert fs.calls[before:] == []
+
+
+def test_a_medium_that_cannot_keep_an_edit_aside_refuses_the_save(
+    faulty: SessionStore,
+    fs: FaultyFileSystem,
+    folder: Path,
+) -> None:
+    faulty.save_session("s1", ["first"])
+    edited = (folder / "s1.json").read_bytes().replace(b"first", b"EDIT!")
+    (folder / "s1.json").write_bytes(edited)
+    fs.fail(Fault("link", os_error(errno.ENOSPC)))
+    with pytest.raises(StorageFailed):
+        faulty.save_session("s1", ["second"])
+    assert (folder / "s1.json").read_bytes() == edited
+    assert faulty.info().restarts == 0
+    faulty.save_session("s1", ["second"])
+    copies = list((folder / ".sessionkeeper" / "backups" / "s1").iterdir())
+    assert [copy.read_bytes() for copy in copies] == [edited]
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_an_edit_that_a_full_disk_does_not_let_in_is_taken_later(
+    known: bool,  # noqa: FBT001 - a parameter of the test
+    folder: Path,
+    clock: FakeClock,
+) -> None:
+    fs = FaultyFileSystem()
+    inject = Injected(fs=fs, clock=clock)
+    with SessionStore.open(folder, reconcile_interval=60, inject=inject) as store:
+        store.save_session("s1", ["first"])
+        edited = (folder / "s1.json").read_bytes().replace(b"first", b"EDIT!")
+        name = "s1" if known else "s2"
+        edited = edited.replace(b'"session_id":"s1"', f'"session_id":"{name}"'.encode())
+        fs.fail(Fault("write_new", os_error(errno.ENOSPC), times=10**6))
+        (folder / f"{name}.json").write_bytes(edited)
+        wait_until(lambda: fs.calls.count("write_new") >= 2)
+        store.flush()
+        assert (folder / f"{name}.json").read_bytes() == edited
+        assert store.load_session("s1").messages == ["first"], "as it was before the edit"
+        fs.heal()
+        clock.advance(61)
+        wait_until(lambda: name in store and store.load_session(name).messages == ["EDIT!"])
+        assert store.info().restarts == 0
+
+
+def test_a_hand_made_file_that_cannot_be_taken_at_start_is_reported_and_stays(
+    folder: Path,
+) -> None:
+    with SessionStore.open(folder, watch=False) as store:
+        store.save_session("good", ["kept"])
+    data = (folder / "good.json").read_bytes().replace(b'"good"', b'"hand"')
+    (folder / "hand.json").write_bytes(data)
+    fs = FaultyFileSystem()
+    fs.fail(Fault("write_new", os_error(errno.ENOSPC)))
+    with SessionStore.open(folder, watch=False, inject=Injected(fs=fs)) as store:
+        problems = store.last_recovery.problems
+        assert [(p.kind, p.session_id) for p in problems] == [("unreadable", "hand")]
+        assert "hand" not in store
+        assert store.load_session("good").messages == ["kept"]
+    assert (folder / "hand.json").read_bytes() == data
+
+
+def test_a_file_that_cannot_be_moved_to_the_quarantine_stays_and_is_blocked(folder: Path) -> None:
+    SessionStore.open(folder, watch=False).close()
+    (folder / "bad.json").write_bytes(b"{")
+    fs = FaultyFileSystem()
+    fs.fail(Fault("replace", os_error(errno.EROFS)))
+    with SessionStore.open(folder, watch=False, inject=Injected(fs=fs)) as store:
+        with pytest.raises(PathBlocked):
+            store.save_session("bad", ["new"])
+        with pytest.raises(PathBlocked):
+            store.load_session("bad")
+    assert (folder / "bad.json").read_bytes() == b"{"
+
+
+def test_a_temporary_that_cannot_be_removed_keeps_nobody_from_opening(folder: Path) -> None:
+    SessionStore.open(folder, watch=False).close()
+    temporary = folder / ".sessionkeeper" / "tmp" / "1-1.tmp"
+    temporary.write_bytes(b"half")
+    fs = FaultyFileSystem()
+    fs.fail(Fault("unlink", os_error(errno.EPERM)))
+    with SessionStore.open(folder, watch=False, inject=Injected(fs=fs)) as store:
+        assert store.last_recovery.swept == 0
+        store.save_session("s1", [1])
+    assert temporary.exists()
+
+
+def test_a_deleted_session_takes_its_kept_edits_with_it(folder: Path) -> None:
+    with SessionStore.open(folder, watch=False) as store:
+        store.save_session("s1", ["first"])
+        edited = (folder / "s1.json").read_bytes().replace(b"first", b"EDIT!")
+        (folder / "s1.json").write_bytes(edited)
+        store.save_session("s1", ["second"])
+        store.delete_session("s1")
+        assert list((folder / ".sessionkeeper" / "backups").iterdir()) == []
+        removal = next((folder / ".sessionkeeper" / "trash").iterdir())
+        assert [path.read_bytes() for path in (removal / "backups").iterdir()] == [edited]
+        assert json.loads((removal / "removal.json").read_bytes())["reason"] == "deleted"
+
+
+def test_a_trash_that_cannot_be_emptied_is_tried_again(folder: Path, clock: FakeClock) -> None:
+    fs = FaultyFileSystem()
+    inject = Injected(fs=fs, clock=clock)
+    with SessionStore.open(folder, watch=False, inject=inject) as store, EventLog(store) as log:
+        store.save_session("s1", ["secret"])
+        store.delete_session("s1")
+        fs.fail(Fault("unlink", os_error(errno.EIO)))
+        clock.advance(days=8)
+        store.flush()
+        assert log.of_kind("purged") == []
+        clock.advance(3601)
+        log.wait_for("purged")
+        assert store.info().restarts == 0
+
+
+def test_a_removal_whose_manifest_is_lost_is_kept_for_ever(folder: Path, clock: FakeClock) -> None:
+    with SessionStore.open(folder, watch=False, inject=Injected(clock=clock)) as store:
+        store.save_session("s1", ["secret"])
+        store.delete_session("s1")
+        removal = next((folder / ".sessionkeeper" / "trash").iterdir())
+        (removal / "removal.json").write_bytes(b"{")
+        clock.advance(days=100)
+        store.flush()
+        assert (removal / "session.json").exists()

@@ -97,6 +97,8 @@ class FileBackend(FolderReader):
         super().__init__(layout, fs or FileSystem(), clock)
         self._on_event = on_event
         self._counter = 0
+        # Edits kept aside for a commit that is still to replace them.
+        self._kept_aside: dict[str, Signature] = {}
         # Damaged files that may be in the making, and since when they are as they are.
         self._damaged: dict[str, tuple[Signature, float]] = {}
         # Files published by a commit whose last sync failed: they are there, maybe not durably.
@@ -150,6 +152,8 @@ class FileBackend(FolderReader):
                 session_id=session_id,
                 path=target,
             )
+        # A medium that cannot keep an edit aside refuses the change before anything is renamed.
+        self._keep_edit_aside(stem, target, document.record.lsn)
         self._counter += 1
         temporary = self._layout.temporaries / f"{os.getpid()}-{self._counter}.tmp"
         signature = self._fs.write_new(temporary, encode_document(document))
@@ -157,11 +161,19 @@ class FileBackend(FolderReader):
 
     def _unstage(self, staged: Sequence[_StagedPut | _StagedTrash]) -> None:
         for put in (change for change in staged if isinstance(change, _StagedPut)):
-            try:
-                self._fs.unlink(put.temporary)
-            except OSError as error:  # the next sweep takes it
-                self._tell("ignored", put.temporary, f"could not be removed: {error}")
-        self._trash.sweep()
+            self._remove_temporary(put.temporary)
+        try:
+            self._trash.sweep()
+        except OSError as error:  # the next recovery sweeps again
+            self._tell("ignored", self._layout.trash, f"could not be swept: {error}")
+
+    def _remove_temporary(self, path: Path) -> bool:
+        try:
+            self._fs.unlink(path)
+        except OSError as error:  # the next recovery sweeps again
+            self._tell("ignored", path, f"could not be removed: {error}")
+            return False
+        return True
 
     def _publish(self, change: _StagedPut | _StagedTrash) -> None:
         target = self._path(change.stem)
@@ -170,6 +182,7 @@ class FileBackend(FolderReader):
             self._keep_edit_aside(change.stem, target, record.lsn)
             self._fs.replace(change.temporary, target)
             self._enter(change.stem, Known(record, change.signature))
+            self._kept_aside.pop(change.stem, None)
             return
         backups = self._layout.backups / change.stem
         if self._fs.status(target) is not None:
@@ -184,9 +197,13 @@ class FileBackend(FolderReader):
         """Keep what is about to be replaced, if it is not what was last published there."""
         status = self._fs.status(target)
         known = self._files.get(stem)
-        if status is None or (known is not None and Signature.of(status) == known.signature):
+        if status is None:
+            return
+        signature = Signature.of(status)
+        if signature == self._kept_aside.get(stem) or (known and signature == known.signature):
             return
         aside = self._keep_aside(stem, target, lsn)
+        self._kept_aside[stem] = signature
         self._tell("conflict", target, f"its hand-made version is kept as {aside.name}")
 
     def _keep_aside(self, stem: str, target: Path, lsn: int) -> Path:
@@ -253,7 +270,8 @@ class FileBackend(FolderReader):
         try:
             taken = self._take(path, found, known, report.lsn + 1)
         except (StorageFailed, CommitUncertain, PathBlocked) as error:
-            self._leave(path, session_id, error, report.problems)
+            self._leave(path, None, session_id)
+            report.problems.append(_not_taken(path, session_id, error))
             del report.records[session_id]
             return
         report.lsn = taken.record.lsn
@@ -276,8 +294,7 @@ class FileBackend(FolderReader):
         swept = 0
         for entry in list(self._fs.entries(self._layout.temporaries)):
             if entry.is_file(follow_symlinks=False):
-                self._fs.unlink(self._layout.temporaries / entry.name)
-                swept += 1
+                swept += self._remove_temporary(self._layout.temporaries / entry.name)
         return swept
 
     def purge(self, before: datetime) -> list[str]:
@@ -358,7 +375,8 @@ class FileBackend(FolderReader):
         try:
             taken = self._take(path, found, known, result.lsn + 1)
         except (StorageFailed, PathBlocked) as error:
-            self._leave(path, record.session_id, error, result.problems)
+            self._leave(path, known, record.session_id)
+            result.problems.append(_not_taken(path, record.session_id, error))
             return
         result.lsn = taken.record.lsn
         result.records.append(taken.record)
@@ -394,18 +412,13 @@ class FileBackend(FolderReader):
         self._tell("adopted", path, "made or edited by hand", record.session_id)
         return taken
 
-    def _leave(
-        self,
-        path: Path,
-        session_id: str,
-        error: SessionKeeperError,
-        problems: list[Problem],
-    ) -> None:
+    def _leave(self, path: Path, known: Known | None, session_id: str) -> None:
+        """Go back to what was known; the next comparison of the folder tries again."""
+        if known is not None:
+            self._enter(path.stem, known)
+            return
         self._files.pop(path.stem, None)
         self._names.release(session_id)
-        problem = Problem("unreadable", path, f"it could not be taken: {error.args[0]}", session_id)
-        self._block(problem)
-        problems.append(problem)
 
     def _forget(self, stem: str, known: Known, result: Reconciled, detail: str) -> None:
         session_id = known.record.session_id
@@ -489,6 +502,11 @@ def _is_hand_made(valid: Valid, known: Known | None) -> bool:
     if not valid.ours:
         return True
     return known is not None and valid.document.record.lsn < known.record.lsn
+
+
+def _not_taken(path: Path, session_id: str, error: SessionKeeperError) -> Problem:
+    detail = f"made or edited by hand, and not taken yet: {error.args[0]}"
+    return Problem("unreadable", path, detail, session_id)
 
 
 def _adopted(path: Path, session_id: str) -> Problem:
