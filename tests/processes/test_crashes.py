@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import subprocess
 import sys
@@ -238,6 +239,21 @@ def test_a_stalled_incarnation_that_was_shut_out_does_not_write_when_it_wakes(
         assert receipt.result(5).generation == 1
         calls = [call for call in backends[0].calls[before:] if call in ("commit", "recover")]
         assert calls == ["recover", "commit"], "the one shut out committed"
+
+
+def test_a_crash_leaves_no_file_open(folder: Path) -> None:
+    fs = FaultyFileSystem()
+    with SessionStore.open(folder, watch=False, inject=Injected(fs=fs)) as store:
+        store.save_session("s0", [0])
+        store.flush()
+        before = len(os.listdir("/proc/self/fd"))
+        for operation in ("write_new", "sync", "replace"):
+            fs.fail(Fault(operation, InjectedCrash("here"), skip=1))
+            receipts = [store.tell(SaveSession(f"s{number}", [1])) for number in range(5)]
+            assert all(receipt.result(10) for receipt in receipts)
+        store.flush()
+        assert store.info().restarts == 3
+        assert len(os.listdir("/proc/self/fd")) == before
 
 
 def test_the_last_crash_of_all_still_tells_everybody_what_happened(folder: Path) -> None:

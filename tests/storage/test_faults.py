@@ -297,6 +297,7 @@ def test_an_edit_that_a_full_disk_does_not_let_in_is_taken_later(
         edited = edited.replace(b'"session_id":"s1"', f'"session_id":"{name}"'.encode())
         fs.fail(Fault("write_new", os_error(errno.ENOSPC), times=10**6))
         (folder / f"{name}.json").write_bytes(edited)
+        clock.advance(61)
         wait_until(lambda: fs.calls.count("write_new") >= 2)
         store.flush()
         assert (folder / f"{name}.json").read_bytes() == edited

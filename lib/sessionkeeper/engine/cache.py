@@ -38,11 +38,13 @@ class SessionCache:
     def get(self, session_id: str) -> Document | None:
         """The entry, unless its time is over."""
         with self._lock:
-            document = self._entries.get(session_id)
-            if document is None:
+            try:
+                # Not .get(): that would look the entry up twice.
+                document: Document = self._entries[session_id]
+            except KeyError:
                 self.misses += 1
-            else:
-                self.hits += 1
+                return None
+            self.hits += 1
             return document
 
     def put(self, document: Document) -> None:

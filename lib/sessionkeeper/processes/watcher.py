@@ -13,10 +13,15 @@ from sessionkeeper.otp import GenServer
 from sessionkeeper.processes.actor import Suspects
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from sessionkeeper.otp import ExitReason, ServerRef
     from sessionkeeper.storage.backend import Backend
+
+# Seconds in which names are collected: a burst of own publishes wakes the watcher once, and a
+# save by an editor is several notifications.
+COLLECT = 0.05
 
 # Above this many changed names between two looks the whole folder is compared instead.
 MANY = 1000
@@ -33,8 +38,8 @@ class Compare:
 class _Collector(FileSystemEventHandler):
     """Collects names in watchdog's thread; wakes the watcher once for each batch."""
 
-    def __init__(self, watcher: ServerRef) -> None:
-        self._watcher = watcher
+    def __init__(self, wake: Callable[[], object]) -> None:
+        self._wake = wake
         self._lock = threading.Lock()
         self._names: set[str] = set()
 
@@ -49,7 +54,7 @@ class _Collector(FileSystemEventHandler):
             first = not self._names
             self._names |= names
         if first:
-            self._watcher.post(Look())
+            self._wake()
 
     def take(self) -> set[str]:
         with self._lock:
@@ -82,7 +87,7 @@ class FolderWatcher(GenServer):
         self._backend = backend
         self._actor = actor
         self._interval = interval
-        self._collector = _Collector(self.ref)
+        self._collector = _Collector(lambda: self.send_after(COLLECT, Look()))
         self._observer = Observer()
 
     def init(self) -> None:

@@ -44,16 +44,21 @@ if TYPE_CHECKING:
     from sessionkeeper.storage.backend import Change
     from sessionkeeper.storage.documents import Document
 
+_CLOSED = -1
+
 # These are moved to the quarantine; all other problems are left where they are.
 _QUARANTINED = frozenset({"corrupt", "rot", "id-mismatch"})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _StagedPut:
+    """A version on its way; its descriptor is open until its bytes are durable."""
+
     document: Document
     stem: str
     temporary: Path
-    signature: Signature
+    descriptor: int
+    signature: Signature | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,11 +138,19 @@ class FileBackend(FolderReader):
                 else:
                     stem = self._names.stem_for(change.record.session_id)
                     staged.append(_StagedTrash(change, stem, self._trash.stage(change, stem)))
+            # All are written before the first is synced: together they take far less time.
+            for put in _puts(staged):
+                descriptor, put.descriptor = put.descriptor, _CLOSED
+                put.signature = self._fs.finish_new(descriptor)
         except (OSError, SessionKeeperError) as error:
             self._unstage(staged)
             if isinstance(error, SessionKeeperError):
                 raise
             raise StorageFailed(f"nothing was written: {error}", path=self._layout.root) from error
+        finally:
+            for put in _puts(staged):
+                if put.descriptor != _CLOSED:
+                    os.close(put.descriptor)
         return staged
 
     def _stage_put(self, document: Document) -> _StagedPut:
@@ -156,11 +169,11 @@ class FileBackend(FolderReader):
         self._keep_edit_aside(stem, target, document.record.lsn)
         self._counter += 1
         temporary = self._layout.temporaries / f"{os.getpid()}-{self._counter}.tmp"
-        signature = self._fs.write_new(temporary, encode_document(document))
-        return _StagedPut(document, stem, temporary, signature)
+        descriptor = self._fs.begin_new(temporary, encode_document(document))
+        return _StagedPut(document, stem, temporary, descriptor)
 
     def _unstage(self, staged: Sequence[_StagedPut | _StagedTrash]) -> None:
-        for put in (change for change in staged if isinstance(change, _StagedPut)):
+        for put in _puts(staged):
             self._remove_temporary(put.temporary)
         try:
             self._trash.sweep()
@@ -181,7 +194,8 @@ class FileBackend(FolderReader):
             record = change.document.record
             self._keep_edit_aside(change.stem, target, record.lsn)
             self._fs.replace(change.temporary, target)
-            self._enter(change.stem, Known(record, change.signature))
+            if change.signature is not None:
+                self._enter(change.stem, Known(record, change.signature))
             self._kept_aside.pop(change.stem, None)
             return
         backups = self._layout.backups / change.stem
@@ -492,6 +506,10 @@ class FileBackend(FolderReader):
         session_id: str | None = None,
     ) -> None:
         self._on_event(Event(kind, session_id, detail, path))
+
+
+def _puts(staged: Sequence[_StagedPut | _StagedTrash]) -> list[_StagedPut]:
+    return [change for change in staged if isinstance(change, _StagedPut)]
 
 
 def _is_hand_made(valid: Valid, known: Known | None) -> bool:

@@ -1,6 +1,6 @@
 """The file system, as one object that can be replaced by a faulty one.
 
-Every byte the store writes goes through `FileSystem.write_new`, and every name it changes
+Every byte the store writes goes through `FileSystem.begin_new`, and every name it changes
 through `replace`, `link` or `unlink`. Differences between systems stay in here.
 """
 
@@ -70,18 +70,46 @@ class FileSystem:
         Raises:
             OSError: As the system said; the file is removed again.
         """
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
+        descriptor = self.begin_new(path, chunks)
         try:
-            try:
-                _write_all(descriptor, chunks)
-                self.sync(descriptor)
-                return Signature.of(os.fstat(descriptor))
-            finally:
-                os.close(descriptor)
+            return self.finish_new(descriptor)
         except BaseException:
             with contextlib.suppress(OSError):
                 path.unlink()
             raise
+
+    def begin_new(self, path: Path, chunks: Sequence[Chunk]) -> int:
+        """Write a file that did not exist, and let the medium begin with it.
+
+        Many files begun before the first is finished are synced much faster than one by one:
+        their blocks are on the way when the first sync is asked for.
+
+        Returns:
+            The open descriptor, for `finish_new`.
+
+        Raises:
+            OSError: As the system said; the file is removed again.
+        """
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
+        try:
+            _write_all(descriptor, chunks)
+            if hasattr(os, "posix_fadvise"):
+                # On Linux this starts the writeback without waiting for it.
+                os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        except BaseException:
+            os.close(descriptor)
+            with contextlib.suppress(OSError):
+                path.unlink()
+            raise
+        return descriptor
+
+    def finish_new(self, descriptor: int) -> Signature:
+        """Make the bytes of a file that was begun durable, and close it in any case."""
+        try:
+            self.sync(descriptor)
+            return Signature.of(os.fstat(descriptor))
+        finally:
+            os.close(descriptor)
 
     def sync(self, descriptor: int) -> None:
         """Make a file's bytes durable. A failure is final for that descriptor: never retried."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from sessionkeeper.storage.platform import FileSystem, Signature
+from sessionkeeper.storage.platform import FileSystem
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from sessionkeeper.session import Chunk
     from sessionkeeper.storage.backend import Backend, Change, Reconciled, RecoveryReport
     from sessionkeeper.storage.documents import Document
+    from sessionkeeper.storage.platform import Signature
 
 Operation = Literal[
     "write_new",
@@ -112,12 +114,14 @@ class FaultyFileSystem(FileSystem):
         super().make_folder(path)
         _leave(due)
 
-    def write_new(self, path: Path, chunks: Sequence[Chunk]) -> Signature:
-        """See `FileSystem`."""
+    def begin_new(self, path: Path, chunks: Sequence[Chunk]) -> int:
+        """See `FileSystem`; its operation is called `write_new`."""
         due = self._plan.enter("write_new")
-        signature = super().write_new(path, chunks)
+        descriptor = super().begin_new(path, chunks)
+        if due is not None:
+            os.close(descriptor)
         _leave(due)
-        return signature
+        return descriptor
 
     def sync(self, descriptor: int) -> None:
         """See `FileSystem`."""
