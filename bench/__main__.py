@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure what the command line asks for.
 
     Returns:
-        0, or 1 if a peer failed at its work.
+        0, 1 if a peer failed at its work, or 130 after Ctrl-C.
     """
     given = sys.argv[1:] if arguments is None else list(arguments)
     options = _parser().parse_args(given)
@@ -63,6 +63,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             ]
             report.print_workload(workload, own)
             rows += own
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
     finally:
         shutil.rmtree(folder)
     if options.json is not None:

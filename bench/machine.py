@@ -99,6 +99,8 @@ def file_system(folder: Path, proc: Path = Path("/proc")) -> str:
     if found is None:
         return "unknown"
     device, kind = found
+    if kind == "tmpfs":
+        return "tmpfs: memory, where nothing is durable and syncs cost nothing"
     return f"{kind} {_journal(device, proc)}" if kind == "ext4" else kind
 
 

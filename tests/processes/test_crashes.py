@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import subprocess
 import sys
 import threading
 from collections import Counter
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -34,8 +34,6 @@ from sessionkeeper.testing import (
 )
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from sessionkeeper.storage.backend import Backend
 
 THREADS = 8
@@ -246,14 +244,14 @@ def test_a_crash_leaves_no_file_open(folder: Path) -> None:
     with SessionStore.open(folder, watch=False, inject=Injected(fs=fs)) as store:
         store.save_session("s0", [0])
         store.flush()
-        before = len(os.listdir("/proc/self/fd"))
+        before = len(list(Path("/proc/self/fd").iterdir()))
         for operation in ("write_new", "sync", "replace"):
             fs.fail(Fault(operation, InjectedCrash("here"), skip=1))
             receipts = [store.tell(SaveSession(f"s{number}", [1])) for number in range(5)]
             assert all(receipt.result(10) for receipt in receipts)
         store.flush()
         assert store.info().restarts == 3
-        assert len(os.listdir("/proc/self/fd")) == before
+        assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
 def test_the_last_crash_of_all_still_tells_everybody_what_happened(folder: Path) -> None:
