@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import weakref
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
@@ -666,7 +665,8 @@ def _resolved(path: str | PathLike[str]) -> Path:
         raise InvalidConfig(f"the home folder in {str(text)!r} is unknown") from error
 
 
-_open_stores: weakref.WeakSet[SessionStore] = weakref.WeakSet()
+# Strong references: a store that was dropped without being closed still has work to finish.
+_open_stores: set[SessionStore] = set()
 
 
 def _close_at_exit() -> None:

@@ -608,12 +608,13 @@ def test_read_only_beside_a_live_owner(store: SessionStore, folder: Path) -> Non
     assert (folder / "bad.json").read_bytes() == b"{"
 
 
-def test_a_store_left_open_is_closed_when_the_interpreter_exits(folder: Path) -> None:
+@pytest.mark.parametrize("drop", ["", "del store\n"])
+def test_a_store_left_open_is_closed_when_the_interpreter_exits(drop: str, folder: Path) -> None:
     script = (
         "import sys\n"
         "from sessionkeeper import AppendMessages, SessionStore\n"
         "store = SessionStore.open(sys.argv[1])\n"
-        "for n in range(200): store.tell(AppendMessages('s1', [n]))\n"
+        f"for n in range(200): store.tell(AppendMessages('s1', [n]))\n{drop}"
     )
     done = subprocess.run(
         [sys.executable, "-c", script, str(folder)],

@@ -218,7 +218,9 @@ class Transaction:
         total_cost: float,
     ) -> Record:
         """The record of the next generation, with the request entered in it."""
-        now: datetime = max(self._clock.now(), record.created_at)
+        now: datetime = record.created_at
+        if record.generation:
+            now = max(self._clock.now(), now)
         generation = record.generation + 1
         # Requests of this turn all stay: after a crash their callers are still waiting. Of the
         # turns before only those matter that may come again.
