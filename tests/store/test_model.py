@@ -1,0 +1,202 @@
+"""The store against a model in a dict: random commands, crashes, restarts and hand edits."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+)
+
+from sessionkeeper import Conflict, SessionExists, SessionNotFound, SessionStore
+from sessionkeeper.testing import Fault, FaultyFileSystem, Injected, InjectedCrash, crash_actor
+
+ids = st.sampled_from(["a", "A", "b:c", "x" * 300, "é"])
+values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner),
+    max_leaves=5,
+).filter(lambda value: "\\ud8" not in ascii(value) and "\\udc" not in ascii(value))
+messages = st.lists(values, max_size=3)
+
+
+@dataclass(frozen=True)
+class Model:
+    generation: int
+    messages: list[Any]
+    state: Any = None
+    tags: tuple[str, ...] = ()
+    keys: dict[str, int] = field(default_factory=dict)
+
+
+class StoreMachine(RuleBasedStateMachine):
+    """Every rule does the same to the store and to the model."""
+
+    @initialize()
+    def start(self) -> None:
+        self.root = Path(tempfile.mkdtemp())
+        self.fs = FaultyFileSystem()
+        self.model: dict[str, Model] = {}
+        self.trash: dict[str, Model] = {}
+        self.open()
+
+    def open(self) -> None:
+        self.crashes = 0
+        self.store = SessionStore.open(
+            self.root / "store",
+            watch=False,
+            max_restarts=1000,
+            cache_bytes=3000,
+            call_timeout=30.0,
+            inject=Injected(fs=self.fs),
+        )
+
+    def teardown(self) -> None:
+        if hasattr(self, "store"):
+            self.store.close()
+            shutil.rmtree(self.root)
+
+    @rule(session_id=ids, new=messages, tags=st.sampled_from([[], ["t"], ["t", "u"]]))
+    def save(self, session_id: str, new: list[Any], tags: list[str]) -> None:
+        before = self.model.get(session_id, Model(0, []))
+        saved = self.store.save_session(session_id, new, tags=tags)
+        self.model[session_id] = replace(
+            before,
+            generation=before.generation + 1,
+            messages=new,
+            tags=tuple(tags),
+        )
+        assert saved.generation == before.generation + 1
+
+    @rule(session_id=ids, state=values)
+    def save_state_only(self, session_id: str, state: Any) -> None:
+        before = self.model.get(session_id, Model(0, []))
+        self.store.save_session(session_id, state=state)
+        self.model[session_id] = replace(before, generation=before.generation + 1, state=state)
+
+    @rule(session_id=ids, new=messages, key=st.sampled_from([None, "k1", "k2"]))
+    def append(self, session_id: str, new: list[Any], key: str | None) -> None:
+        before = self.model.get(session_id, Model(0, []))
+        saved = self.store.append(session_id, new, key=key)
+        if key is not None and key in before.keys:
+            assert saved.generation == before.keys[key]
+            return
+        if before.generation and not new:
+            assert saved.generation == before.generation
+            return
+        generation = before.generation + 1
+        keys = before.keys if key is None else {**before.keys, key: generation}
+        self.model[session_id] = replace(
+            before,
+            generation=generation,
+            messages=before.messages + new,
+            keys=keys,
+        )
+        assert saved.message_count == len(before.messages) + len(new)
+
+    @rule(session_id=ids, offset=st.sampled_from([-1, 0, 1]))
+    def compare_and_swap(self, session_id: str, offset: int) -> None:
+        before = self.model.get(session_id, Model(0, []))
+        expected = max(0, before.generation + offset)
+        if expected == before.generation:
+            self.store.save_session(session_id, title="swapped", expected_generation=expected)
+            self.model[session_id] = replace(before, generation=before.generation + 1)
+            return
+        with pytest.raises(SessionExists if expected == 0 else Conflict):
+            self.store.save_session(session_id, title="swapped", expected_generation=expected)
+
+    @rule(session_id=ids)
+    def delete(self, session_id: str) -> None:
+        assert self.store.delete_session(session_id) is (session_id in self.model)
+        if session_id in self.model:
+            self.trash[session_id] = self.model.pop(session_id)
+
+    @rule(session_id=ids)
+    def undelete(self, session_id: str) -> None:
+        if session_id in self.model:
+            with pytest.raises(SessionExists):
+                self.store.undelete_session(session_id)
+        elif session_id not in self.trash:
+            with pytest.raises(SessionNotFound):
+                self.store.undelete_session(session_id)
+        else:
+            back = self.trash[session_id]
+            self.store.undelete_session(session_id)
+            self.model[session_id] = replace(back, generation=back.generation + 1)
+
+    def may_crash(self) -> None:
+        # Each crash in a row is followed by a longer pause; a new store begins anew.
+        if self.crashes >= 3:
+            self.reopen()
+        self.crashes += 1
+
+    @rule()
+    def crash(self) -> None:
+        self.may_crash()
+        crash_actor(self.store)
+
+    @rule(
+        operation=st.sampled_from(["write_new", "sync", "replace", "sync_folder"]),
+        skip=st.integers(0, 3),
+        after=st.booleans(),
+    )
+    def crash_soon(self, operation: str, skip: int, after: bool) -> None:  # noqa: FBT001 - drawn
+        self.may_crash()
+        self.fs.fail(Fault(operation, InjectedCrash("soon"), skip=skip, after=after))
+
+    @rule()
+    def reopen(self) -> None:
+        self.fs.heal()
+        self.store.close()
+        self.open()
+        assert self.store.last_recovery.problems == []
+
+    @precondition(lambda self: self.model)
+    @rule(data=st.data(), new=messages)
+    def edit_by_hand(self, data: st.DataObject, new: list[Any]) -> None:
+        self.may_crash()
+        session_id = data.draw(st.sampled_from(sorted(self.model)))
+        self.fs.heal()
+        self.store.flush()
+        name = self.store._view._backend.file_name(session_id)
+        path = self.root / "store" / name
+        fields = json.loads(path.read_bytes())
+        fields["messages"] = new
+        path.write_text(json.dumps(fields))
+        crash_actor(self.store)  # the recovery finds it
+        self.store.flush()
+        before = self.model[session_id]
+        self.model[session_id] = replace(before, generation=before.generation + 1, messages=new)
+
+    @invariant()
+    def agrees(self) -> None:
+        if not hasattr(self, "store"):
+            return
+        self.store.flush()
+        assert {info.session_id for info in self.store.list_sessions()} == self.model.keys()
+        for session_id, expected in self.model.items():
+            session = self.store.load_session(session_id)
+            assert session.messages == expected.messages
+            assert session.state == expected.state
+            assert session.tags == expected.tags
+            assert session.generation == expected.generation
+
+
+StoreMachine.TestCase.settings = settings(
+    max_examples=25,
+    stateful_step_count=25,
+    deadline=None,
+)
+TestModel = StoreMachine.TestCase
