@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import linecache
+import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from otp_kit import PATIENCE, Bench, Boom, Gate, Recorder, panic
 
-from sessionkeeper.otp import CallTimeout, Reply
+from sessionkeeper.otp import CallTimeout, Reply, future
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+    from types import FrameType
 
 
 def test_the_first_outcome_wins_and_later_ones_are_refused() -> None:
@@ -63,6 +67,71 @@ def test_a_wait_may_be_longer_than_the_system_can_count() -> None:
     setter.start()
     assert reply.result(1e300) == 1
     setter.join()
+
+
+def test_an_outcome_that_comes_just_before_the_wait_is_seen(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    reply: Reply[int] = Reply()
+    real = threading.Lock
+
+    def settle_meanwhile() -> Any:
+        reply.set_result(1)
+        return real()
+
+    monkeypatch.setattr(future, "Lock", settle_meanwhile)
+    assert reply.result(PATIENCE) == 1
+
+
+@contextlib.contextmanager
+def pause_at(line: str, action: Callable[[], object]) -> Iterator[None]:
+    """Run `action` in this thread just before it executes a line of that text."""
+    before = sys.gettrace()
+
+    def trace(frame: FrameType, event: str, _arg: object) -> Any:
+        if event == "line" and line in linecache.getline(frame.f_code.co_filename, frame.f_lineno):
+            sys.settrace(None)
+            action()
+        return trace
+
+    sys.settrace(trace)
+    try:
+        yield
+    finally:
+        sys.settrace(before)
+
+
+def test_of_two_that_settle_at_the_same_moment_one_wins() -> None:
+    reply: Reply[str] = Reply()
+    won: Recorder[tuple[str, bool]] = Recorder()
+    rival = threading.Thread(target=lambda: won(("rival", reply.set_result("rival"))))
+
+    def let_the_rival_try() -> None:
+        rival.start()
+        rival.join(0.05)
+
+    with pause_at("self._value = value", let_the_rival_try):
+        won(("first", reply.set_result("first")))
+    rival.join(PATIENCE)
+    assert rival.ident is not None, "the line that was waited for is gone"
+    assert sorted(won.items) == [("first", True), ("rival", False)]
+    assert reply.result(0) == "first"
+
+
+def test_a_callback_added_at_the_moment_of_the_outcome_is_called() -> None:
+    reply: Reply[int] = Reply()
+    called = threading.Event()
+    settler = threading.Thread(target=lambda: reply.set_result(1))
+
+    def let_it_settle() -> None:
+        settler.start()
+        settler.join(0.05)
+
+    with pause_at("if self._waiting is None", let_it_settle):
+        reply.add_done_callback(lambda _: called.set())
+    settler.join(PATIENCE)
+    assert settler.ident is not None, "the line that was waited for is gone"
+    assert called.wait(PATIENCE)
 
 
 def test_many_threads_wait_for_one_reply() -> None:

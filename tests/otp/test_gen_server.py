@@ -16,6 +16,7 @@ from otp_kit import (
     GroupCommit,
     Lab,
     Recorder,
+    Refused,
     boom,
     crash,
     finish,
@@ -33,6 +34,7 @@ from sessionkeeper.otp import (
     GenServer,
     OtpError,
     OutcomeUnknown,
+    Reply,
     SelfCall,
     ServerDown,
     ServerRef,
@@ -112,6 +114,7 @@ def test_start_timeout_fences_an_init_that_hangs(bench: Bench) -> None:
     ref = bench.ref("a", start_timeout=0.01)
     with pytest.raises(StartError, match=r"init took over 0\.01 s"):
         ref.start(Lab, init=gate)
+    assert ref.state == "fenced"
     with pytest.raises(StartError, match="still lives"):
         ref.start(Lab)
     reply = ref.send_request("kept")
@@ -120,6 +123,28 @@ def test_start_timeout_fences_an_init_that_hangs(bench: Bench) -> None:
     assert ref.last_exit is None, "it never lived"
     ref.start(Lab)
     assert reply.result(PATIENCE) == "kept"
+
+
+def test_an_interrupted_start_leaves_no_server_behind(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = Gate()
+
+    def interrupt(_self: object, _timeout: object = None) -> bool:
+        gate.wait_reached()
+        raise KeyboardInterrupt
+
+    ref = bench.ref("a")
+    with monkeypatch.context() as patch:
+        patch.setattr(Reply, "wait", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            ref.start(Lab, init=gate)
+    assert ref.state == "fenced"
+    gate.open()
+    assert ref.stop(PATIENCE)
+    assert ref.last_exit is None, "it never lived"
+    ref.start(Lab)
+    assert ref.call(1) == 1
 
 
 def test_start_on_a_closed_handle_is_refused(bench: Bench) -> None:
@@ -374,6 +399,11 @@ def test_interrupted_calls_left_alone_stay_in_flight_and_casts_count_as_done(
     ref.start(Indifferent, commit)
     assert ref.call("y") == "y"
     assert [envelope.reply_to for envelope in ref.mailbox.in_flight] == [call]
+    # Once more, from the calls that were left for later this time.
+    ref.stop(PATIENCE)
+    ref.start(Indifferent, commit)
+    assert ref.call("z") == "z"
+    assert [envelope.reply_to for envelope in ref.mailbox.in_flight] == [call]
     ref.close()
     error = outcome(call)
     assert isinstance(error, ServerDown)
@@ -384,6 +414,7 @@ def test_a_turn_that_settles_some_and_raises_keeps_only_the_others_in_flight(
     bench: Bench,
 ) -> None:
     gate = Gate()
+    interrupted: list[int] = []
 
     class Half(GenServer):
         turn_limit = 8
@@ -393,22 +424,26 @@ def test_a_turn_that_settles_some_and_raises_keeps_only_the_others_in_flight(
                 gate()
                 return
             turn[0].reply("done")
+            turn[1].fail(Refused("no"))
             if self.epoch == 1:
                 raise Boom("boom")
 
         def handle_interrupted(self, envelopes: Sequence[Envelope]) -> None:
             for envelope in envelopes:
+                interrupted.append(envelope.message)
                 envelope.reply("resolved")
 
     ref = bench.ref("half")
     ref.start(Half)
     ref.cast("wait")
     gate.wait_reached()
-    replies = [ref.send_request(number) for number in range(3)]
+    replies = [ref.send_request(number) for number in range(4)]
     gate.open()
     wait_dead(ref)
     ref.start(Half)
+    assert isinstance(outcome(replies.pop(1)), Refused)
     assert [reply.result(PATIENCE) for reply in replies] == ["done", "resolved", "resolved"]
+    assert interrupted == [2, 3]
 
 
 # -- ends

@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 import pytest
-from otp_kit import PATIENCE, Bench, Gate, Recorder, outcome
+from otp_kit import PATIENCE, Bench, Gate, Lab, Recorder, outcome
 
 from sessionkeeper.otp import Busy, CallTimeout, Envelope, ExitReason, Reply, ServerDown, ServerRef
 from sessionkeeper.otp.mailbox import Mailbox
@@ -37,6 +37,37 @@ def messages(turn: object) -> list[object]:
 def test_a_mailbox_without_room_makes_no_sense(messages_bound: int, bytes_bound: int) -> None:
     with pytest.raises(ValueError, match="room"):
         ServerRef("a", max_messages=messages_bound, max_bytes=bytes_bound)
+
+
+def test_a_mailbox_may_be_tiny(bench: Bench) -> None:
+    ref = bench.lab(options={"max_messages": 1, "max_bytes": 1})
+    assert ref.call("x", size=1) == "x"
+
+
+def test_the_time_spent_waiting_for_room_counts(bench: Bench) -> None:
+    ref = bench.ref("a", max_messages=1, timers=bench.clock)
+    gate = Gate()
+    ref.cast(gate)
+    errors: Recorder[object] = Recorder()
+
+    def ask() -> None:
+        try:
+            ref.call("x", timeout=60.0)
+        except CallTimeout as error:
+            errors(error)
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    while not ref.mailbox._room_waiters:
+        asking.join(0.001)
+    bench.clock.advance(60.0)
+    # Now there is room, but the time is over: it must not wait for another minute.
+    ref.start(Lab)
+    error = errors.wait_count(1)[0]
+    assert isinstance(error, CallTimeout)
+    assert error.executed is False
+    gate.open()
+    asking.join(PATIENCE)
 
 
 def test_the_bound_in_messages() -> None:
@@ -205,13 +236,13 @@ def test_another_consumer_gets_nothing() -> None:
     assert messages(mailbox.take(2, 1)) == ["x"]
 
 
-def test_a_fenced_consumer_that_sleeps_is_woken_to_leave() -> None:
+def test_a_consumer_that_sleeps_is_woken_to_leave() -> None:
     mailbox = make()
     ends: Recorder[object] = Recorder()
     consumer = threading.Thread(target=lambda: ends(mailbox.take(1, 1)))
     consumer.start()
     fenced = ExitReason.fenced("now")
-    mailbox.fence(1, fenced)
+    mailbox.request_stop(1, fenced)
     assert ends.wait_count(1) == [fenced]
     consumer.join(PATIENCE)
     mailbox.put(call("kept"))
@@ -278,14 +309,13 @@ def test_close_fails_calls_and_returns_what_was_not_done() -> None:
     assert mailbox.take(1, 1) == STOP
 
 
-def test_close_wakes_senders_that_wait_for_room() -> None:
+@pytest.mark.parametrize("how", ["close", "seal", "drain"])
+def test_senders_that_wait_for_room_are_told_when_there_will_be_none(how: str) -> None:
     mailbox = make(max_messages=1)
-    mailbox.put(call("fills it"))
+    mailbox.put(Envelope("fills it"))
     errors: Recorder[object] = Recorder()
-    began = threading.Event()
 
     def send() -> None:
-        began.set()
         try:
             mailbox.put(call("x"), None)
         except ServerDown as error:
@@ -293,10 +323,29 @@ def test_close_wakes_senders_that_wait_for_room() -> None:
 
     sender = threading.Thread(target=send)
     sender.start()
-    assert began.wait(PATIENCE)
-    mailbox.close(STOP)
+    while not mailbox._room_waiters:
+        sender.join(0.001)
+    if how == "close":
+        mailbox.close(STOP)
+        assert mailbox.measure() == (0, 0, None)
+    elif how == "seal":
+        mailbox.seal(STOP)
+    else:
+        mailbox.request_stop(1, STOP, drain=True)
     errors.wait_count(1)
     sender.join(PATIENCE)
+
+
+def test_sweep_returns_the_next_deadline_of_those_that_still_wait() -> None:
+    mailbox = make()
+    envelopes = [call(deadline=deadline) for deadline in (5.0, 3.0, 9.0, 1.0, 2.0)]
+    for envelope in (*envelopes, call()):
+        mailbox.put(envelope)
+    assert envelopes[4].reply_to is not None
+    envelopes[4].reply_to.set_result("answered")
+    assert mailbox.sweep(1.5) == 3.0
+    assert [e.reply_to.done() for e in envelopes if e.reply_to] == [False] * 3 + [True] * 2
+    assert mailbox.sweep(100.0) is None
 
 
 def test_seal_fails_calls_and_keeps_casts_until_the_next_begin() -> None:

@@ -28,6 +28,7 @@ from otp_kit import (
     run_python,
 )
 from pykka._envelope import Envelope as PykkaEnvelope
+from pykka.messages import _ActorStop
 
 from sessionkeeper.otp import (
     Busy,
@@ -511,6 +512,7 @@ def test_stop_by_others_of_a_server_without_supervisor(bench: Bench) -> None:
     ref = bench.lab("alone")
     assert pykka.ActorRegistry.get_by_class(Lab)[-1].stop(timeout=PATIENCE) is True
     assert ref.stop(PATIENCE)
+    assert ref.state == "closed"
     with pytest.raises(ServerDown):
         ref.call(1)
 
@@ -526,6 +528,10 @@ def test_stop_by_others_while_it_is_stopping_and_afterwards(bench: Bench) -> Non
     gate.open()
     assert stopped.get(timeout=PATIENCE) is True
     assert actor.stop(timeout=PATIENCE) is False
+    # One that asked whether it was alive just before it was not.
+    late = pykka.ThreadingFuture[Any]()
+    actor.actor_inbox.put(PykkaEnvelope(_ActorStop(), reply_to=late))
+    assert late.get(timeout=PATIENCE) is None
     assert ref.stop(PATIENCE)
 
 

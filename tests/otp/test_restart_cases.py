@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from typing import Any, ClassVar
 
@@ -63,7 +64,10 @@ def test_restarted_when_trying_again(bench: Bench) -> None:
     doomed.set()
     crash(bench["a"])
     bench.events.wait("restart_failed", "a")
-    assert sup.which_children()[0].state == "restarting"
+    info = sup.which_children()[0]
+    assert info.state == "restarting"
+    assert info.last_exit is not None
+    assert isinstance(info.last_exit.exception, StartError)
     doomed.clear()
     bench.clock.advance(1.0)
     bench.events.wait("child_restarted", "a")
@@ -289,6 +293,7 @@ def test_failing_in_spawn_does_not_poison_the_registry(bench: Bench) -> None:
         ref = bench.ref(server_class.__name__)
         with pytest.raises(StartError):
             ref.start(server_class)
+        assert ref.state == "stopped"
         with pytest.raises(StartError):
             bench.ref("init").start(Lab, init=boom)
         assert pykka.ActorRegistry.get_all() == before
@@ -329,6 +334,22 @@ def test_drain(bench: Bench) -> None:
     assert ref.drain(PATIENCE)
     assert [reply.result(0) for reply in replies] == list(range(20))
     assert ref.state == "closed"
+
+
+def test_drain_of_a_server_that_is_down_closes_it(bench: Bench) -> None:
+    lost: list[object] = []
+    ref = bench.ref("never started", on_undelivered=lambda message, _: lost.append(message))
+    assert ref.drain(PATIENCE), "there is nothing to be done"
+    ref = bench.ref("never started", on_undelivered=lambda message, _: lost.append(message))
+    ref.cast("lost")
+    ref.request_drain()
+    assert ref.state == "closed"
+    assert lost == ["lost"]
+    ref = bench.lab("down")
+    crash(ref)
+    reply = ref.send_request("lost")
+    assert ref.drain(PATIENCE) is False
+    assert isinstance(outcome(reply), ServerDown)
 
 
 def test_drain_does_not_count_signals(bench: Bench) -> None:
@@ -412,6 +433,45 @@ def test_one_terminated_when_the_actor_is_already_dead(bench: Bench) -> None:
     ref.monitor(late.append)
     assert len(late) == 1
     assert len(downs) == 1
+
+
+def test_a_host_whose_logging_fails_gets_its_notice_all_the_same(bench: Bench) -> None:
+    """A filter that raises does so in the middle of whoever logs."""
+    logger = logging.getLogger("sessionkeeper.otp")
+
+    def broken(_record: logging.LogRecord) -> bool:
+        raise Boom("a broken filter")
+
+    died: list[object] = []
+    hook = threading.excepthook
+    threading.excepthook = lambda args: died.append(args.exc_type)
+    logger.addFilter(broken)
+    try:
+        ref = bench.lab(terminate=boom)
+        downs: Recorder[ExitReason] = Recorder()
+        ref.monitor(downs)
+        ref.cast(panic)
+        assert isinstance(downs.wait_count(1)[0].exception, Panic)
+        assert ref.stop(PATIENCE)
+    finally:
+        logger.removeFilter(broken)
+        threading.excepthook = hook
+    assert len(downs.items) == 1
+    ref.start(Lab)
+    assert ref.call(1) == 1
+
+
+def test_monitor_of_a_server_that_lives_though_its_handle_is_closed(bench: Bench) -> None:
+    ref = bench.lab()
+    gate = Gate()
+    ref.cast(gate)
+    gate.wait_reached()
+    ref.close(SHUTDOWN)
+    downs: Recorder[ExitReason] = Recorder()
+    ref.monitor(downs)
+    assert downs.items == []
+    gate.open()
+    assert downs.wait_count(1) == [SHUTDOWN]
 
 
 def test_a_monitor_that_fails_hurts_nobody(bench: Bench) -> None:
@@ -548,8 +608,8 @@ def test_rapid_successive_restarts(bench: Bench) -> None:
         assert ref.call(count, timeout=PATIENCE) == count
     info = ref.info()
     assert (info.epoch, info.restarts) == (101, 100)
-    assert len(ref._monitors) == 1, "those of the past do not pile up"
     bench.events.wait("child_restarted", times=100)
+    assert len(ref._monitors) == 1, "those of the past do not pile up"
     assert bench.events.count("child_exited") == bench.events.count("child_restarted") == 100
 
 
@@ -609,6 +669,7 @@ def test_backoff_never_escalates_past_the_consecutive_budget(bench: Bench) -> No
     crash(bench["a"])
     assert over.wait(PATIENCE)
     assert "more than 5 ends in a row" in ended[0].detail
+    assert bench.events.count("child_restarting") == 5
 
 
 def test_backoff_count_reset_after_the_reset_timeout(bench: Bench) -> None:

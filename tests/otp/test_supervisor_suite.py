@@ -281,7 +281,11 @@ def test_temporary_bystander(bench: Bench, strategy: Strategy) -> None:
     )
     crash(bench["a"])
     bench.events.wait("child_restarted", "c")
-    assert [info.id for info in sup.which_children()] == ["a", "c"]
+    infos = sup.which_children()
+    assert [(info.id, info.last_exit) for info in infos] == [
+        ("a", bench["a"].last_exit),
+        ("c", SHUTDOWN),
+    ]
     assert bench["temp"].state == "closed"
 
 
@@ -361,6 +365,7 @@ def test_escalation(bench: Bench, strategy: Strategy) -> None:
     assert "more than 2 restarts within 10 s" in ended[0].detail
     assert isinstance(ended[0].exception, Boom), "the last crash comes along"
     assert bench.events.count("gave_up") == bench.events.count("terminal") == 1
+    assert bench.events.count("child_restarting") == 2
     for name in "ab":
         with pytest.raises(ServerDown) as caught:
             bench[name].call(1)
@@ -525,13 +530,14 @@ def test_child_unlink_of_a_branch(bench: Bench) -> None:
 
 
 def test_child_unlink_holds_when_a_sibling_restarts_all(bench: Bench) -> None:
-    bench.supervise(bench.child("a"), bench.child("b"), strategy="one_for_all")
+    sup = bench.supervise(bench.child("a"), bench.child("b"), strategy="one_for_all")
     bench["a"].drain(PATIENCE)
     bench.events.wait("child_exited", "a")
     crash(bench["b"])
     bench.events.wait("child_restarted", "b")
     assert bench.events.count("restart_failed") == 0
     assert bench["a"].state == "closed"
+    assert [info.state for info in sup.which_children()] == ["stopped", "running"]
 
 
 def test_tree_restarts_a_branch_and_escalates(bench: Bench) -> None:
@@ -578,22 +584,34 @@ def test_tree_leaves_a_transient_branch_that_gave_up(bench: Bench) -> None:
     assert bench["trunk"].call(1) == 1
 
 
-def test_count_restarting_children(bench: Bench) -> None:
+@pytest.mark.parametrize(("strategy", "active"), [("one_for_one", 2), ("one_for_all", 0)])
+def test_count_restarting_children(bench: Bench, strategy: Strategy, active: int) -> None:
     sup = bench.supervise(
         bench.child("a"),
         bench.child("b"),
+        bench.child("done", "transient"),
+        bench.child("c"),
+        strategy=strategy,
         backoff=Backoff(5.0, 5.0, 0.0),
         timers=bench.clock,
     )
     crash(bench["a"])
     bench.events.wait("child_restarted", "a")
+    if strategy == "one_for_all":
+        bench.events.wait("child_restarted", "c")
+    finish(bench["done"], NORMAL)
+    bench.events.wait("child_exited", "done")
     crash(bench["a"])
     bench.events.wait("child_restarting", "a", times=2)
     counts = sup.count_children()
-    assert (counts.specs, counts.active, counts.workers, counts.supervisors) == (2, 1, 2, 0)
+    assert (counts.specs, counts.workers, counts.supervisors) == (4, 4, 0)
+    assert counts.active == active
+    waiting = "running" if active else "restarting"
+    states = {info.id: info.state for info in sup.which_children()}
+    assert states == {"a": "restarting", "b": waiting, "done": "stopped", "c": waiting}
     bench.clock.advance(5.0)
-    bench.events.wait("child_restarted", "a", times=2)
-    assert sup.count_children().active == 2
+    bench.events.wait("child_restarted", "a" if active else "c", times=2)
+    assert sup.count_children().active == (3 if active else 4)
 
 
 def test_order_of_children(bench: Bench) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from functools import partial
 
 import pytest
 from otp_kit import PATIENCE, Gate, Recorder, boom, panic
@@ -64,6 +65,18 @@ def test_many_cancelled_timers_do_not_pile_up() -> None:
     assert len(clock._heap) < 200
     assert keep.cancel()
     assert clock._heap == []
+
+
+def test_the_order_survives_cancelling() -> None:
+    clock = ManualTimerService()
+    fired: list[int] = []
+    dues = [(number * 7919) % 1000 for number in range(1000)]
+    timers = [clock.after(due, partial(fired.append, due)) for due in dues]
+    for timer, due in zip(timers, dues, strict=True):
+        if due % 10:
+            assert timer.cancel()
+    clock.advance(1000)
+    assert fired == list(range(0, 1000, 10))
 
 
 def test_real_timers_call_back_and_their_thread_ends_when_nothing_is_pending() -> None:

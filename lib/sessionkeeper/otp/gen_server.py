@@ -229,11 +229,18 @@ class GenServer(pykka.ThreadingActor):
         HERE.incarnation = incarnation
         try:
             failure = self._begin()
-            if failure is not None or not incarnation.acknowledge():
-                self._unregister()
-                incarnation.abandon(failure)
+            if failure is None and incarnation.acknowledge():
+                reason = self._live()
+                try:
+                    reason = self._end(reason)
+                finally:
+                    # Whatever fails before, be it the logging of the host: one exit notice.
+                    incarnation.finish(reason)
             else:
-                incarnation.finish(self._end(self._live()))
+                try:
+                    self._unregister()
+                finally:
+                    incarnation.abandon(failure)
         except BaseException:  # nothing that is raised in this thread may leave it
             log.exception("the last act of %s failed", incarnation.ref.name)
         finally:
@@ -248,12 +255,16 @@ class GenServer(pykka.ThreadingActor):
         return None
 
     def _end(self, reason: ExitReason) -> ExitReason:
+        error = reason.exception
         try:
+            if error is not None:
+                log.error("%s crashed in incarnation %d", self.ref.name, self.epoch, exc_info=error)
             self.terminate(reason)
-        except BaseException as error:
+        except BaseException as failure:
+            reason = reason if reason.is_crash else ExitReason.crash(failure)
             log.exception("%s failed to clean up", self.ref.name)
-            reason = reason if reason.is_crash else ExitReason.crash(error)
-        self._unregister()
+        finally:
+            self._unregister()
         if reason.exception is not None:
             _forget_locals(reason.exception)
         return reason
@@ -274,8 +285,7 @@ class GenServer(pykka.ThreadingActor):
                     self._handle_info(turn[0])
                 else:
                     self.handle_turn(turn)
-        except BaseException as error:
-            log.exception("%s crashed in incarnation %d", self.ref.name, self.epoch)
+        except BaseException as error:  # noqa: BLE001 - it is what the incarnation dies of
             return ExitReason.crash(error)
 
     def _handle_info(self, envelope: Envelope) -> None:

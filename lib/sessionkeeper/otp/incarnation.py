@@ -89,7 +89,7 @@ class Incarnation:
 
     def finish(self, reason: ExitReason) -> None:
         """End: exactly once, as the last act of the thread."""
-        if self._ended or self.generation != PROCESS.generation:
+        if self.generation != PROCESS.generation:
             return
         self._ended = True
         self._cancel_timers()

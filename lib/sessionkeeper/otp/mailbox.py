@@ -89,7 +89,6 @@ class Envelope:
     def take(self) -> bool:
         """Begin execution; False if the caller withdrew it."""
         if self.reply_to is not None and not self.reply_to.claim():
-            self._state = _SETTLED
             return False
         self._state = _TAKEN
         self.attempts += 1
@@ -135,6 +134,9 @@ class Mailbox:
         max_bytes: how many bytes of declared sizes may be queued; a single larger one is
             accepted when no other bytes wait.
         monotonic: the clock of the deadlines.
+
+    Attributes:
+        closed: whether nothing can be put in any more, ever.
     """
 
     def __init__(self, max_messages: int, max_bytes: int, monotonic: Callable[[], float]) -> None:
@@ -151,7 +153,7 @@ class Mailbox:
         self._urgent: deque[Envelope] = deque()
         self._bytes = 0
         self._refusal: ExitReason | None = None
-        self._closed = False
+        self.closed = False
         self._epoch = 0
         self._stop: ExitReason | None = None
         self._drain = False
@@ -177,15 +179,12 @@ class Mailbox:
         """
         if self._generation != PROCESS.generation:
             raise ForkedError("this server runs in the parent process")
-        waited = False
         with self._lock:
             if self._refusal is not None:
                 raise self._down()
-            if len(self._queue) >= self.max_messages or (
-                self._bytes and self._bytes + envelope.size > self.max_bytes
-            ):
+            waited = self._is_full(envelope.size)
+            if waited:
                 self._wait_for_room(envelope.size, wait)
-                waited = True
             # Wake first, append last: if a signal handler of the main thread raises in
             # between, the consumer wakes for nothing, instead of sleeping on a message.
             self._wake_if_asleep()
@@ -203,7 +202,7 @@ class Mailbox:
         if self._generation != PROCESS.generation:
             return False
         with self._lock:
-            if self._closed:
+            if self.closed:
                 return False
             self._wake_if_asleep()
             (self._urgent if urgent else self._queue).append(envelope)
@@ -225,10 +224,8 @@ class Mailbox:
         while True:
             expired: Turn = []
             with self._lock:
-                self._asleep = False
                 turn = self._next_turn(epoch, limit, expired)
-                if turn is None and not expired:
-                    self._asleep = True
+                self._asleep = turn is None and not expired
             for envelope in expired:
                 _expire(envelope)
             if turn is not None:
@@ -239,7 +236,7 @@ class Mailbox:
     def requeue(self, envelopes: Sequence[Envelope]) -> None:
         """Put envelopes back in front, in their order, whatever the bound."""
         with self._lock:
-            if not self._closed:
+            if not self.closed:
                 for envelope in reversed(envelopes):
                     if not envelope.settled:
                         envelope.put_back()
@@ -261,8 +258,6 @@ class Mailbox:
             self._epoch = epoch
             self._stop = None
             self._refusal = None
-            self._drain = False
-            self._asleep = False
 
     def interrupted(self) -> Sequence[Envelope]:
         """Return what the previous incarnation left in flight; it stays in flight."""
@@ -282,7 +277,7 @@ class Mailbox:
     def check_open(self) -> None:
         """Raise what `put` would raise on a closed mailbox."""
         self.check_process()
-        if self._closed:
+        if self.closed:
             raise self._down()
 
     def check_process(self) -> None:
@@ -295,11 +290,6 @@ class Mailbox:
         """Whether it belongs to the parent of this process."""
         return self._generation != PROCESS.generation
 
-    @property
-    def closed(self) -> bool:
-        """Whether nothing can be put in any more, ever."""
-        return self._closed
-
     def request_stop(self, epoch: int, reason: ExitReason, *, drain: bool = False) -> None:
         """Have the consumer `epoch` end: ahead of the backlog, or once that is done.
 
@@ -309,7 +299,7 @@ class Mailbox:
             drain: refuse new messages and end after the backlog.
         """
         with self._lock:
-            if self._epoch == epoch and not self._closed:
+            if self._epoch == epoch and not self.closed:
                 if drain:
                     self._refusal = reason
                     self._room.notify_all()
@@ -329,14 +319,6 @@ class Mailbox:
         for envelope in refused:
             envelope.fail(self._down())
 
-    def fence(self, epoch: int, reason: ExitReason) -> None:
-        """Give the consumer `epoch` nothing any more."""
-        with self._lock:
-            if self._epoch == epoch:
-                self._epoch = 0
-                self._stop = reason
-                self._wake_if_asleep()
-
     def close(self, reason: ExitReason) -> list[Envelope]:
         """Close for good and fail every call with `ServerDown`.
 
@@ -345,18 +327,17 @@ class Mailbox:
             it was closed before.
         """
         with self._lock:
-            if self._closed:
+            if self.closed:
                 return []
-            self._closed = True
+            self.closed = True
             self._refusal = reason
             queued = [*self._urgent, *self._queue]
             flying = [e for e in (*self._deferred, *self._turn) if e.in_flight]
             self._urgent.clear()
             self._queue.clear()
             self._bytes = 0
-            if self._stop is None or self._drain:
+            if self._stop is None:
                 self._stop = reason
-                self._drain = False
             self._room.notify_all()
             self._wake_if_asleep()
         undone = [*flying, *(e for e in queued if not e.withdrawn)]
@@ -375,7 +356,7 @@ class Mailbox:
             everything = [*self._queue, *self._deferred, *self._turn]
         following: float | None = None
         for envelope in everything:
-            if envelope.deadline is None or envelope.reply_to is None or envelope.withdrawn:
+            if envelope.deadline is None or envelope.withdrawn:
                 continue
             if envelope.deadline <= now:
                 _expire(envelope)
@@ -467,14 +448,16 @@ class Mailbox:
             f"the server takes no more: {self._refusal}", executed=executed, reason=self._refusal
         )
 
+    def _is_full(self, size: int) -> bool:
+        full_of_bytes = self._bytes > 0 and self._bytes + size > self.max_bytes
+        return full_of_bytes or len(self._queue) >= self.max_messages
+
     def _wait_for_room(self, size: int, wait: float | None) -> None:
         end = None if wait is None else time.monotonic() + wait
         self._forget_withdrawn()
         self._room_waiters += 1
         try:
-            while len(self._queue) >= self.max_messages or (
-                self._bytes and self._bytes + size > self.max_bytes
-            ):
+            while self._is_full(size):
                 remaining = None if end is None else end - time.monotonic()
                 if remaining is not None and remaining <= 0:
                     raise Busy(

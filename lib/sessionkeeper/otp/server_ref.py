@@ -95,6 +95,12 @@ class ServerRef:
         on_undelivered: called as ``on_undelivered(message, reason)`` with each cast that
             will never be done. Without it they are logged.
         timers: clock and timers; the shared real ones by default.
+
+    Attributes:
+        supervisor: the handle of the supervisor that it is a child of, or None.
+        mailbox: what it owns; for the server itself.
+        epoch: the number of the current or last incarnation; 0 before the first.
+        last_exit: why the last incarnation to end has ended, or None.
     """
 
     def __init__(
@@ -115,13 +121,13 @@ class ServerRef:
         self._start_timeout = start_timeout
         self._on_undelivered = on_undelivered
         self._now = self.timers.monotonic
-        self._mailbox = Mailbox(max_messages, max_bytes, self._now)
+        self.mailbox = Mailbox(max_messages, max_bytes, self._now)
         self._starting = Lock()
         self._lock = Lock()
         self._incarnation: Incarnation | None = None
-        self._epoch = 0
+        self.epoch = 0
         self._arrivals = 0
-        self._last_exit: ExitReason | None = None
+        self.last_exit: ExitReason | None = None
         self._monitors: list[Monitor] = []
         self._closing = False
         self._left_behind = 0
@@ -154,7 +160,7 @@ class ServerRef:
         now = self._now()
         reply: Reply[Any] = Reply()
         deadline = None if timeout is None else now + timeout
-        waited = self._mailbox.put(Envelope(request, reply, deadline, now, size), timeout)
+        waited = self.mailbox.put(Envelope(request, reply, deadline, now, size), timeout)
         if waited and deadline is not None:
             timeout = max(0.0, deadline - self._now())
         try:
@@ -163,14 +169,11 @@ class ServerRef:
             # A signal handler raised in this wait: nobody will look at the reply any more.
             reply.withdraw(error)
             raise
-        if answered:
-            return reply.result(0)
-        late = CallTimeout(f"{self.name} did not get to it within {timeout} s", executed=False)
-        if reply.withdraw(late):
-            raise late
-        if reply.done():
-            return reply.result(0)
-        raise CallTimeout(f"{self.name} is at it for longer than {timeout} s", executed=None)
+        if not answered:
+            late = CallTimeout(f"{self.name} did not get to it within {timeout} s", executed=False)
+            if not reply.withdraw(late) and not reply.done():
+                raise CallTimeout(f"{self.name} is at it for over {timeout} s", executed=None)
+        return reply.result(0)
 
     def send_request(
         self,
@@ -196,7 +199,7 @@ class ServerRef:
         now = self._now()
         reply: Reply[Any] = Reply()
         deadline = None if timeout is None else now + timeout
-        self._mailbox.put(Envelope(request, reply, deadline, now, size), self._patience(wait))
+        self.mailbox.put(Envelope(request, reply, deadline, now, size), self._patience(wait))
         if deadline is not None and (self._sweep_at is None or deadline < self._sweep_at):
             self._sweep_by(deadline)
         return reply
@@ -215,7 +218,7 @@ class ServerRef:
             ForkedError: this is a forked child.
         """
         envelope = Envelope(request, None, None, self._now(), size)
-        self._mailbox.put(envelope, self._patience(wait))
+        self.mailbox.put(envelope, self._patience(wait))
 
     def send_info(self, message: Any, *, size: int = 0, wait: float | None = None) -> None:
         """Send a message to ``handle_info`` (Erlang's ``!``).
@@ -223,7 +226,7 @@ class ServerRef:
         Otherwise like `cast`, but a mere signal: it is not reported when it is never done.
         """
         envelope = Envelope(message, None, None, self._now(), size, is_info=True)
-        self._mailbox.put(envelope, self._patience(wait))
+        self.mailbox.put(envelope, self._patience(wait))
 
     def post(self, message: Any, *, urgent: bool = False) -> bool:
         """Send a message to ``handle_info`` that heeds no bound: for timers and supervisors.
@@ -236,7 +239,7 @@ class ServerRef:
             False, instead of an error, if the server has ended for good.
         """
         envelope = Envelope(message, None, None, self._now(), is_info=True)
-        return self._mailbox.post(envelope, urgent=urgent)
+        return self.mailbox.post(envelope, urgent=urgent)
 
     # -- life
 
@@ -254,7 +257,7 @@ class ServerRef:
             ServerDown: the handle was closed.
             ForkedError: this is a forked child.
         """
-        self._mailbox.check_open()
+        self.mailbox.check_open()
         if not self._starting.acquire(blocking=False):
             raise StartError(f"{self.name} is being started already")
         try:
@@ -266,10 +269,10 @@ class ServerRef:
                 )
             with self._lock:
                 self._closing = False
-                self._epoch += 1
-                incarnation = Incarnation(self, self._epoch)
+                self.epoch += 1
+                incarnation = Incarnation(self, self.epoch)
                 self._incarnation = incarnation
-            self._mailbox.begin(incarnation.epoch)
+            self.mailbox.begin(incarnation.epoch)
             self._spawn(server_class, incarnation, args, kwargs)
         finally:
             self._starting.release()
@@ -314,9 +317,9 @@ class ServerRef:
             that it supervises: False, at once, and it ends when it can.
         """
         incarnation = self._incarnation
-        if incarnation is None or self._mailbox.foreign:
+        if incarnation is None or self.mailbox.foreign:
             return True
-        self._mailbox.request_stop(incarnation.epoch, reason)
+        self.mailbox.request_stop(incarnation.epoch, reason)
         return incarnation.join(timeout)
 
     def drain(self, timeout: float | None = None) -> bool:
@@ -330,19 +333,20 @@ class ServerRef:
             has ended. If not for lack of time, it goes on; `fence` or `close` cut it short.
         """
         incarnation = self._incarnation
-        if incarnation is not None and not self._mailbox.foreign:
-            self.request_drain()
-            if not incarnation.join(timeout):
-                return False
+        self.request_drain()
+        if incarnation is not None and not self.mailbox.foreign and not incarnation.join(timeout):
+            return False
         self.close(ExitReason.SHUTDOWN)
         return not self._left_behind
 
     def request_drain(self) -> None:
         """Begin what `drain` does, without waiting; it ends with the mailbox closed."""
         incarnation = self._incarnation
-        if incarnation is not None and not self._mailbox.foreign:
+        if incarnation is None or incarnation.phase == "stopped":
+            self.close(ExitReason.SHUTDOWN)
+        elif not self.mailbox.foreign:
             self._closing = True
-            self._mailbox.request_stop(incarnation.epoch, ExitReason.SHUTDOWN, drain=True)
+            self.mailbox.request_stop(incarnation.epoch, ExitReason.SHUTDOWN, drain=True)
 
     def fence(self, detail: str = "it did not stop in time") -> None:
         """Shut the current incarnation out: a thread cannot be killed.
@@ -360,7 +364,7 @@ class ServerRef:
     def _fence(self, incarnation: Incarnation, detail: str) -> None:
         reason = ExitReason.fenced(detail)
         incarnation.fence(reason)
-        self._mailbox.fence(incarnation.epoch, reason)
+        self.mailbox.request_stop(incarnation.epoch, reason)
 
     def close(self, reason: ExitReason = ExitReason.SHUTDOWN) -> None:
         """End for good: what is queued or in flight fails with `ServerDown`, later calls too.
@@ -370,10 +374,10 @@ class ServerRef:
         Args:
             reason: what callers and `on_undelivered` are told.
         """
-        if self._mailbox.foreign:
+        if self.mailbox.foreign:
             # This forked child has none of it, and its locks may be held for ever.
             return
-        undone = [envelope for envelope in self._mailbox.close(reason) if not envelope.is_info]
+        undone = [envelope for envelope in self.mailbox.close(reason) if not envelope.is_info]
         self._left_behind += len(undone)
         with self._lock:
             timer, self._sweep_timer = self._sweep_timer, None
@@ -405,11 +409,11 @@ class ServerRef:
         Args:
             callback: what it raises is logged.
         """
-        self._mailbox.check_process()
+        self.mailbox.check_process()
         monitor = Monitor(self, callback)
         with self._lock:
-            dead = None if self._alive else self._last_exit
-            if self._alive or not self._mailbox.closed:
+            dead = None if self._alive else self.last_exit
+            if self._alive or not self.mailbox.closed:
                 self._monitors.append(monitor)
         if dead is not None:
             monitor.notify(dead)
@@ -426,47 +430,32 @@ class ServerRef:
     @property
     def state(self) -> State:
         """See `ServerInfo`."""
-        if self._mailbox.closed:
+        if self.mailbox.closed:
             return "closed"
         incarnation = self._incarnation
         return "stopped" if incarnation is None else incarnation.state
-
-    @property
-    def epoch(self) -> int:
-        """The number of the current or last incarnation; 0 before the first."""
-        return self._epoch
-
-    @property
-    def last_exit(self) -> ExitReason | None:
-        """Why the last incarnation to end has ended."""
-        return self._last_exit
 
     @property
     def is_root(self) -> bool:
         """Whether nobody supervises it."""
         return self.supervisor is None
 
-    @property
-    def mailbox(self) -> Mailbox:
-        """The mailbox, for the server itself."""
-        return self._mailbox
-
     def info(self) -> ServerInfo:
         """Return what the server is up to."""
-        self._mailbox.check_process()
-        queued, queued_bytes, oldest = self._mailbox.measure()
+        self.mailbox.check_process()
+        queued, queued_bytes, oldest = self.mailbox.measure()
         with self._lock:
             incarnation = self._incarnation if self._alive else None
             now = self._now()
             return ServerInfo(
                 name=self.name,
-                epoch=self._epoch,
+                epoch=self.epoch,
                 restarts=max(0, self._arrivals - 1),
                 state=self.state,
                 queued=queued,
                 queued_bytes=queued_bytes,
                 oldest_age=None if oldest is None else max(0.0, now - oldest),
-                last_exit=self._last_exit,
+                last_exit=self.last_exit,
                 uptime=0.0 if incarnation is None else now - incarnation.born_at,
             )
 
@@ -484,13 +473,15 @@ class ServerRef:
         """Note the end of an incarnation that had started, and tell the monitors."""
         with self._lock:
             incarnation.phase = "stopped"
-            self._last_exit = reason
+            self.last_exit = reason
             monitors = self._monitors[:]
         PROCESS.running.pop(id(incarnation), None)
-        if self._closing:
-            self.close(reason)
-        for monitor in monitors:
-            monitor.notify(reason)
+        try:
+            if self._closing:
+                self.close(reason)
+        finally:
+            for monitor in monitors:
+                monitor.notify(reason)
 
     # -- inside
 
@@ -509,7 +500,7 @@ class ServerRef:
         with self._lock:
             if self._sweep_at is not None and self._sweep_at <= deadline:
                 return
-            if self._mailbox.closed:
+            if self.mailbox.closed:
                 return
             timer = self._sweep_timer
             self._sweep_at = deadline
@@ -522,6 +513,6 @@ class ServerRef:
             self._sweep_at = None
             self._sweep_timer = None
         now = self._now()
-        following = self._mailbox.sweep(now)
+        following = self.mailbox.sweep(now)
         if following is not None:
             self._sweep_by(max(following, now + _SWEEP_GRAIN))

@@ -478,10 +478,8 @@ class Supervisor(GenServer):
         self._notify_later(delay, _Notice("retry", child, child.token))
 
     def _attempt(self, leader: _Child) -> None:
-        """Start those of a group that do not run; a failure is counted and planned again."""
+        """Start a group that was stopped; a failure is counted and planned again."""
         for member in self._group(leader):
-            if member.state == "running":
-                continue
             if member.closed:
                 member.state = "stopped"
                 continue
@@ -518,9 +516,7 @@ class Supervisor(GenServer):
         if delay <= 0:
             ref.post(notice)
             return
-        timer = ref.timers.after(delay, lambda: ref.post(notice))
-        self.incarnation.own(timer)
-        notice.child.timer = timer
+        notice.child.timer = ref.timers.after(delay, lambda: ref.post(notice))
 
     # -- stopping
 
@@ -555,12 +551,9 @@ class Supervisor(GenServer):
             self._notify_later(self.ref.fence_grace, _Notice("grace_over", child, child.token))
 
     def _forget(self, child: _Child, reason: ExitReason) -> None:
-        child.unwatch()
-        child.state = "stopped"
-        if child in self._children:
-            self._children.remove(child)
-            if child.ref is not None:
-                self.ref.disown(child.ref, reason)
+        self._children.remove(child)
+        if child.ref is not None:
+            self.ref.disown(child.ref, reason)
 
     def _emit(
         self, kind: EventKind, child: _Child, reason: ExitReason | None = None, delay: float = 0.0

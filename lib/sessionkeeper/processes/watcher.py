@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,11 @@ COLLECT = 0.05
 
 # Above this many changed names between two looks the whole folder is compared instead.
 MANY = 1000
+
+
+def _not_about_stopping(record: logging.LogRecord) -> bool:
+    """watchdog logs an error when a notification comes while it is being stopped: it is none."""
+    return "called when the thread is inactive" not in record.getMessage()
 
 
 class Look:
@@ -92,6 +98,7 @@ class FolderWatcher(GenServer):
 
     def init(self) -> None:
         """Begin to watch."""
+        logging.getLogger("watchdog.observers.inotify").addFilter(_not_about_stopping)
         self._observer.schedule(self._collector, str(self._folder), recursive=False)
         self._observer.start()
 
