@@ -29,7 +29,7 @@ MANY = 1000
 
 
 def _not_about_stopping(record: logging.LogRecord) -> bool:
-    """watchdog logs an error when a notification comes while it is being stopped: it is none."""
+    """Watchdog logs an error when a notification comes while it is being stopped: it is none."""
     return "called when the thread is inactive" not in record.getMessage()
 
 
