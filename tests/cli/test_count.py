@@ -112,7 +112,7 @@ def written(folder: Path) -> dict[str, list[Mark]]:
     ledger = Ledger()
     with (
         SessionStore.open(folder, watch=False) as store,
-        Crew(store, 3, ledger.note),
+        Crew(store, 3, ledger.note, lambda _: ledger.close()),
     ):
         assert ledger.wait_for(60, timeout=20)
     return ledger.acknowledged()

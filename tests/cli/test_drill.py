@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sessionkeeper import OutcomeUnknown, SessionStore
+from sessionkeeper import OutcomeUnknown, SessionNotFound, SessionStore
 from sessionkeeper.cli.drill import crashing, killing, part
 from sessionkeeper.cli.drill.conversations import conversation
 from sessionkeeper.cli.drill.count import Count, Mark, count
@@ -33,6 +33,10 @@ if TYPE_CHECKING:
     RunProcess = Callable[..., subprocess.CompletedProcess[str]]
 
 SHORT = Plan(threads=4, crashes=2, seconds=0.3)
+
+
+def unexpected(error: BaseException) -> None:
+    """The writer's error is raised where the crew is left; there is nothing else to do."""
 
 
 def ignore(share: float, total: int) -> None:
@@ -100,7 +104,7 @@ def test_only_what_was_acknowledged_is_noted(store: SessionStore) -> None:
         return saved
 
     store.append = unsure  # type: ignore[assignment,method-assign]
-    with Crew(store, 2, ledger.note):
+    with Crew(store, 2, ledger.note, unexpected):
         assert refused.wait(20)
         assert ledger.wait_for(ledger.total + 20, timeout=20)
 
@@ -110,15 +114,45 @@ def test_only_what_was_acknowledged_is_noted(store: SessionStore) -> None:
     assert result.unacknowledged > 0
 
 
-def test_a_writer_that_fails_is_not_passed_over(store: SessionStore) -> None:
-    broken = threading.Event()
+def work_with_a_failing_writer(store: SessionStore, consequence: BaseException | None) -> None:
+    failed = threading.Event()
 
     def fail(session_id: str, marks: object) -> None:
-        broken.set()
         raise ValueError("no ledger")
 
-    with pytest.raises(ValueError, match="no ledger"), Crew(store, 2, fail):
-        assert broken.wait(20)
+    with Crew(store, 2, fail, lambda _: failed.set()):
+        assert failed.wait(20)
+        if consequence is not None:
+            raise consequence
+
+
+@pytest.mark.parametrize("consequence", [None, DrillError("nothing was stored")])
+def test_a_writer_that_fails_is_not_passed_over(
+    store: SessionStore,
+    consequence: BaseException | None,
+) -> None:
+    with pytest.raises(ValueError, match="no ledger"):
+        work_with_a_failing_writer(store, consequence)
+
+
+def test_an_interrupt_is_not_hidden_by_a_writer_that_failed(store: SessionStore) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        work_with_a_failing_writer(store, KeyboardInterrupt())
+
+
+def forgetful(store: SessionStore, session_id: str) -> object:
+    raise SessionNotFound("it was acknowledged and is gone", session_id=session_id)
+
+
+def test_a_writer_that_misses_what_it_wrote_ends_part_1_at_once(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(part, "PATIENCE", 10_000.0)
+    monkeypatch.setattr(SessionStore, "load_session", forgetful)
+
+    with pytest.raises(SessionNotFound, match="acknowledged and is gone"):
+        crash_part(tmp_path / "s", SHORT, ignore)
 
 
 # --- part 1 -------------------------------------------------------------------------------
@@ -231,6 +265,23 @@ def test_a_process_that_ends_by_itself_is_reported_with_what_it_said(tmp_path: P
 
     with pytest.raises(DrillError, match="wrote nothing: NotADirectoryError"):
         kill_part(in_the_way, SHORT, ignore)
+
+
+def test_a_writer_that_fails_in_the_process_ends_it_and_is_reported(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Site hooks run before the worker's own module: there is no conversation to be had.
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sessionkeeper.cli.drill.conversations as c\n"
+        "def conversation(number): raise ValueError('nobody calls')\n"
+        "c.conversation = conversation\n",
+    )
+    paths = [str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
+
+    with pytest.raises(DrillError, match="wrote nothing: ValueError: nobody calls"):
+        kill_part(tmp_path / "s", SHORT, ignore)
 
 
 def test_a_process_that_was_not_killed_is_no_drill(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import json
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from sessionkeeper import SessionStore
+from sessionkeeper.storage.platform import FileSystem
+from sessionkeeper.testing import Injected
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -132,6 +135,38 @@ def test_what_show_prints_can_be_imported(run: Run, filled: Path, tmp_path: Path
         json.loads(run("--path", other, "show", "refund", "--json").stdout)["messages"]
         == json.loads(shown.read_text())["messages"]
     )
+
+
+class FullDisk(FileSystem):
+    """Has no room for a session of the name s7."""
+
+    def begin_new(self, path: Path, chunks: Any) -> int:
+        if b'"session_id":"s7"' in b"".join(chunks):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return super().begin_new(path, chunks)
+
+
+def test_a_full_disk_is_reported_once_and_nothing_is_left(
+    run: Run,
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    path = tmp_path / "ten.json"
+    path.write_text(json.dumps([{"id": f"s{n}", "messages": []} for n in range(10)]))
+    injected = Injected(fs=FullDisk())
+    monkeypatch.setattr(
+        "sessionkeeper.cli.commands.import_.open_for_writing",
+        lambda where: SessionStore.open(where, watch=False, inject=injected),
+    )
+
+    result = run("--path", folder, "import", path)
+
+    assert result.exit_code == 1
+    assert len(result.stderr.splitlines()) == 2
+    assert "No space left on device; what had been stored of it was taken back" in result.stderr
+    assert "Free space" in result.stderr
+    assert list(folder.glob("*.json")) == []
 
 
 @pytest.mark.parametrize(

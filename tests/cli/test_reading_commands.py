@@ -220,6 +220,7 @@ def test_a_store_is_counted(run: Run, filled: Path) -> None:
         store.create_session("gone", ["x" * 1000])
         store.delete_session("gone")
     (filled / "broken.json").write_text("{")
+    (filled / "notes.txt").write_text("not a session")
     quarantine = filled / ".sessionkeeper" / "quarantine"
     (quarantine / "old.json").write_bytes(b"x" * 77)
 

@@ -44,7 +44,7 @@ def test_without_its_extra_it_says_how_to_install_it(module: str) -> None:
 
 
 def test_another_missing_module_is_not_taken_for_the_extra() -> None:
-    result = run_without("cachetools")
+    result = run_without("sessionkeeper.transfer")
 
     assert result.returncode == 1
     assert "pip install" not in result.stderr

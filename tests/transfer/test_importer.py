@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from sessionkeeper import ImportRefused, SessionStore
-from sessionkeeper.storage.platform import FileSystem, Signature
+from sessionkeeper.storage.platform import FileSystem
 from sessionkeeper.testing import Injected
 from sessionkeeper.transfer import FieldMapping, Imported, import_file, importer
 
@@ -155,11 +155,11 @@ class FullDisk(FileSystem):
         self._needle = b'"session_id":"%s"' % session_id.encode()
         self._for_good = for_good
 
-    def write_new(self, path: Path, chunks: Any) -> Signature:
+    def begin_new(self, path: Path, chunks: Any) -> int:
         if self.armed and (self.is_full or self._needle in b"".join(chunks)):
             self.is_full = self._for_good
             raise OSError(errno.ENOSPC, "No space left on device")
-        return super().write_new(path, chunks)
+        return super().begin_new(path, chunks)
 
 
 @pytest.fixture
@@ -269,6 +269,26 @@ def test_somebody_who_changes_what_is_to_be_replaced_is_not_overwritten(
         import_file(store, ten, overwrite=True, progress=intrude)
 
     assert everything(store) == {"s8": ["old", "new"]}
+
+
+def test_what_somebody_changes_after_it_was_replaced_is_not_put_back(
+    store: SessionStore,
+    ten: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(importer, "WINDOW_COMMANDS", 1)
+    store.save_session("s1", ["old"])
+
+    def intrude(done: int, total: int) -> None:
+        del total
+        if done == 3:
+            store.append("s1", ["new"])
+            store.create_session("s8", [])
+
+    with pytest.raises(ImportRefused, match=r"'s1' was stored and stays: .*generation 3, not 2"):
+        import_file(store, ten, overwrite=True, progress=intrude)
+
+    assert everything(store) == {"s1": [{"n": "s1"}, "new"], "s8": []}
 
 
 def test_what_somebody_deleted_meanwhile_is_no_failure_of_taking_back(

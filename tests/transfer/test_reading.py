@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from sessionkeeper import ImportRefused
+from sessionkeeper.transfer import reading
 from sessionkeeper.transfer.reading import read_content
 
 if TYPE_CHECKING:
@@ -43,6 +44,19 @@ def test_a_file_larger_than_the_bound_is_refused_and_one_of_that_size_is_not(
     assert read_content(path, len(CONTENT)) == CONTENT
     with pytest.raises(ImportRefused, match=f"more than {len(CONTENT) - 1} bytes"):
         read_content(path, len(CONTENT) - 1)
+
+
+def test_a_file_that_is_too_large_is_not_even_read(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    path = tmp_path / "huge.json"
+    path.touch()
+    os.truncate(path, 2 * 1024**3)
+    monkeypatch.setattr(reading, "_read_bounded", pytest.fail)
+
+    with pytest.raises(ImportRefused, match="more than 1073741824 bytes"):
+        read_content(path)
 
 
 def test_a_small_file_that_decompresses_to_more_than_the_bound_is_refused(tmp_path: Path) -> None:

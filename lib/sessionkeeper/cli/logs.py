@@ -37,9 +37,13 @@ def warnings_shown() -> Iterator[None]:
 @contextmanager
 def silenced() -> Iterator[None]:
     """Show nothing: whoever uses this reports every failure in other ways."""
-    level = logger.level
-    logger.setLevel(logging.CRITICAL + 1)
+    # watchdog warns of events that arrive while its observer is being stopped.
+    loggers = (logger, logging.getLogger("watchdog"))
+    levels = [each.level for each in loggers]
+    for each in loggers:
+        each.setLevel(logging.CRITICAL + 1)
     try:
         yield
     finally:
-        logger.setLevel(level)
+        for each, level in zip(loggers, levels, strict=True):
+            each.setLevel(level)

@@ -82,7 +82,7 @@ class FieldMapping:
         base = _from_document(item) if is_own(item) else None
         return SaveSession(
             self._session_id(item, base),
-            self._messages(item, base),
+            self._messages(item),
             state=self._state(item, base),
             metadata=self._metadata(item, base),
             tags=(*_tags(base), *(tag.fill(item) for tag in self.tags)),
@@ -105,9 +105,7 @@ class FieldMapping:
             raise FieldError(f"the field `{name}` is {type(value).__name__}, which is no id")
         return str(value)
 
-    def _messages(self, item: dict[str, Any], base: SaveSession | None) -> Any:
-        if base is not None and self.messages is None:
-            return base.messages
+    def _messages(self, item: dict[str, Any]) -> list[Any]:
         path = self.messages or MESSAGES_FIELD
         messages = lookup(item, path)
         if not isinstance(messages, list):
@@ -139,7 +137,6 @@ def _from_document(item: dict[str, Any]) -> SaveSession:
     session = decode_foreign(encode(item), datetime.now(UTC)).session()
     return SaveSession(
         session.session_id,
-        session.messages,
         state=session.state,
         metadata=session.metadata,
         tags=session.tags,

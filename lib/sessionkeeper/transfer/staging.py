@@ -74,5 +74,5 @@ def stage_file(
 def _prepare(path: Path, place: str, value: Any, mapping: FieldMapping) -> PreparedSave:
     try:
         return mapping.command(value).prepare()
-    except (SessionKeeperError, FieldError, TypeError) as error:
+    except (SessionKeeperError, FieldError) as error:
         raise refusal(path, place, error.args[0]) from error

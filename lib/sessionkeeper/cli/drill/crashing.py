@@ -43,7 +43,7 @@ def crash_part(folder: Path, plan: Plan, watch: Watch) -> Part:
         call_timeout=PATIENCE,
     ) as store:
         store.subscribe(saboteur.listen)
-        with Crew(store, plan.threads, ledger.note):
+        with Crew(store, plan.threads, ledger.note, lambda _: ledger.close()):
             _work_and_crash(store, saboteur, ledger, plan, watch)
         restarts = store.info().restarts
         processes = tuple(store.processes())

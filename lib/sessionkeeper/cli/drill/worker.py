@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import os
 import sys
+import threading
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _STDOUT = 1
+_last_words = threading.Lock()
 
 
 def encode_line(session_id: str, marks: Sequence[Mark]) -> bytes:
@@ -38,9 +41,20 @@ def _acknowledge(session_id: str, marks: Sequence[Mark]) -> None:
     os.write(_STDOUT, encode_line(session_id, marks))
 
 
+def _give_up(error: BaseException) -> None:
+    # The parent shows the last line, and waits for nothing more; so the first one has the word.
+    with _last_words:
+        traceback.print_exception(error)
+        sys.stderr.flush()
+        os._exit(1)
+
+
 def main(folder: str, threads: str) -> None:
     """Write until the end."""
-    with SessionStore.open(Path(folder)) as store, Crew(store, int(threads), _acknowledge):
+    with (
+        SessionStore.open(Path(folder)) as store,
+        Crew(store, int(threads), _acknowledge, _give_up),
+    ):
         sys.stdin.buffer.read()
 
 

@@ -35,9 +35,18 @@ class Crew:
         threads: How many there are.
         acknowledged: Called with the session and the marks of each change, from the writer's
             thread, after the store has said that it is durable.
+        failed: Called, from the writer's thread, with what ended a writer; leaving the context
+            raises it.
     """
 
-    def __init__(self, store: SessionStore, threads: int, acknowledged: Acknowledged) -> None:
+    def __init__(
+        self,
+        store: SessionStore,
+        threads: int,
+        acknowledged: Acknowledged,
+        failed: Callable[[BaseException], None],
+    ) -> None:
+        self._failed = failed
         self._failures: list[BaseException] = []
         self._stop = threading.Event()
         self._threads = [
@@ -63,7 +72,8 @@ class Crew:
         self._stop.set()
         for thread in self._threads:
             thread.join()
-        if error is None and self._failures:
+        # What the body met is a consequence then, unless it is Ctrl-C.
+        if self._failures and (error is None or isinstance(error, Exception)):
             raise self._failures[0]
 
     def _work(self, writer: _Writer) -> None:
@@ -73,6 +83,7 @@ class Crew:
                     return
         except BaseException as error:  # noqa: BLE001 - raised in the thread that waits for us
             self._failures.append(error)
+            self._failed(error)
 
 
 class _Writer:
