@@ -132,6 +132,14 @@ class Layout:
             return cls(root, root / "sessions", root / "backups", private)
         return cls(root, root, private / "backups", private)
 
+    @classmethod
+    def found_in(cls, root: Path) -> LayoutName | None:
+        """The layout of the store that is there, told by where its backups lie; None if none."""
+        flat, rooted = cls.of(root, "flat"), cls.of(root, "rooted")
+        if flat.backups.is_dir():
+            return "flat"
+        return "rooted" if rooted.private.is_dir() and rooted.backups.is_dir() else None
+
     @property
     def trash(self) -> Path:
         """Deleted sessions, one folder for each removal, until their grace is over."""

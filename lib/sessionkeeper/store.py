@@ -152,6 +152,7 @@ class SessionStore:
             OSError: The folder cannot be created.
         """
         config = Config.of(_resolved(path), settings)
+        _check_layout(config)
         if read_only:
             return cls._open_read_only(config, inject or Injected())
         tree = StoreTree(config, inject or Injected())
@@ -653,6 +654,16 @@ class SessionStore:
         if self._tree is None:
             raise StoreReadOnly("the store was opened for reading only", path=self._path)
         return self._tree
+
+
+def _check_layout(config: Config) -> None:
+    found = None if config.in_memory else Layout.found_in(config.path)
+    if found not in (None, config.layout):
+        raise InvalidConfig(
+            f"the store at {config.path} is laid out {found!r}, not {config.layout!r}",
+            path=config.path,
+            hint=f"Open it with layout={found!r}.",
+        )
 
 
 def _resolved(path: str | PathLike[str]) -> Path:

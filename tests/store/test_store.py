@@ -539,6 +539,22 @@ def test_the_rooted_layout_puts_folders_side_by_side(folder: Path) -> None:
         assert store.load_session("s1").messages == [1]
 
 
+@pytest.mark.parametrize(("made", "asked"), [("rooted", "flat"), ("flat", "rooted")])
+@pytest.mark.parametrize("read_only", [False, True])
+def test_a_store_is_not_opened_with_another_layout(
+    made: str,
+    asked: str,
+    read_only: bool,  # noqa: FBT001 - a parameter of the test
+    folder: Path,
+) -> None:
+    with SessionStore.open(folder, layout=made) as store:
+        store.save_session("s1", [1])
+    before = sorted(folder.rglob("*"))
+    with pytest.raises(InvalidConfig, match=made):
+        SessionStore.open(folder, layout=asked, read_only=read_only)
+    assert sorted(folder.rglob("*")) == before
+
+
 def test_a_relative_path_is_resolved_once(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

@@ -61,11 +61,8 @@ def store_path(context: typer.Context, option: str | None) -> Path:
 
 
 def layout_name(path: Path) -> LayoutName:
-    """The layout of the store in a folder, told by where its backups are; `flat` if new."""
-    root = path.expanduser()
-    flat, rooted = Layout.of(root, "flat"), Layout.of(root, "rooted")
-    is_rooted = rooted.private.is_dir() and rooted.sessions.is_dir() and rooted.backups.is_dir()
-    return "rooted" if is_rooted and not flat.backups.is_dir() else "flat"
+    """The layout of the store in a folder; `flat` if there is none yet."""
+    return Layout.found_in(path.expanduser()) or "flat"
 
 
 def open_for_reading(path: Path) -> SessionStore:

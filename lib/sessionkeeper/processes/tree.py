@@ -19,6 +19,7 @@ from sessionkeeper.errors import StoreClosed
 from sessionkeeper.events import Event, EventBus, logger
 from sessionkeeper.layout import Layout
 from sessionkeeper.otp import (
+    Backoff,
     ChildSpec,
     ServerRef,
     TimerService,
@@ -41,6 +42,11 @@ if TYPE_CHECKING:
     from sessionkeeper.otp import ExitReason, SupervisorRef
     from sessionkeeper.otp.timer import Timer
     from sessionkeeper.storage.backend import Backend
+
+
+# Callers wait through a restart: the longest pause before one must be far below call_timeout.
+MAX_PAUSE = 0.5
+MIN_CONSECUTIVE = 10
 
 
 class StoreClock(Clock, TimerService, Protocol):
@@ -173,6 +179,9 @@ class StoreTree:
             strategy="one_for_one",
             max_restarts=self.config.max_restarts,
             max_seconds=self.config.max_seconds,
+            # Crashes in a row are bounded by the window: the pauses are too short to outlast it.
+            max_consecutive=max(MIN_CONSECUTIVE, self.config.max_restarts),
+            backoff=Backoff(maximum=MAX_PAUSE),
             on_terminal=self._ended,
         )
 
