@@ -110,16 +110,23 @@ def test_a_session_deleted_while_it_was_read_stays_deleted(
 
 
 def test_a_version_that_is_on_the_disk_and_not_published_is_waited_for(
-    view: View,
     backend: SlowBackend,
 ) -> None:
+    view = View(backend, SessionCache(10**6, 60, FakeClock()), 60.0, lambda _: None)
+    view.recovered(RecoveryReport())
     commit(backend, view, version(1))
     view.cache.clear()
     backend.commit([Put(version(2))])
-    publisher = threading.Timer(0.05, lambda: view.publish([Put(version(2))], 2))
+    begun = threading.Event()
+
+    def publish() -> None:
+        begun.set()
+        view.publish([Put(version(2))], 2)
+
+    publisher = threading.Timer(0.05, publish)
     publisher.start()
     assert view.load("s1") == version(2)
-    assert publisher.finished.is_set(), "it was given out before it was published"
+    assert begun.is_set(), "it was given out before it was published"
     publisher.join()
 
 
