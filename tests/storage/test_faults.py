@@ -27,6 +27,7 @@ from sessionkeeper.testing import (
     Fault,
     FaultyFileSystem,
     Injected,
+    InjectedCrash,
     wait_until,
 )
 
@@ -387,3 +388,24 @@ def test_a_removal_whose_manifest_is_lost_is_kept_for_ever(folder: Path, clock: 
         clock.advance(days=100)
         store.flush()
         assert (removal / "session.json").exists()
+
+
+def test_a_delete_that_crashed_is_answered_only_when_its_copy_is_durable(folder: Path) -> None:
+    synced: list[Path] = []
+
+    class Noting(FaultyFileSystem):
+        def sync_folder(self, path: Path) -> None:
+            super().sync_folder(path)
+            synced.append(path)
+
+    fs = Noting()
+    with SessionStore.open(folder, watch=False, inject=Injected(fs=fs)) as store:
+        store.save_session("s1", ["kept"])
+        fs.fail(Fault("replace", InjectedCrash("behind the move"), after=True))
+        synced.clear()
+        assert store.delete_session("s1") is True
+        removal = next((folder / ".sessionkeeper" / "trash").iterdir())
+        # Once for the manifest, and again by the recovery, for the session moved there.
+        assert synced.count(removal) == 2
+        assert synced.index(folder) > synced.index(removal)
+        assert store.info().restarts == 1

@@ -102,6 +102,8 @@ class FileBackend(FolderReader):
         super().__init__(layout, fs or FileSystem(), clock)
         self._on_event = on_event
         self._counter = 0
+        # Removals that were moved, and whose own folder a crash may have left unsynced.
+        self._removing: set[Path] = set()
         # Edits kept aside for a commit that is still to replace them.
         self._kept_aside: dict[str, Signature] = {}
         # Damaged files that may be in the making, and since when they are as they are.
@@ -199,11 +201,13 @@ class FileBackend(FolderReader):
             self._kept_aside.pop(change.stem, None)
             return
         backups = self._layout.backups / change.stem
+        self._removing.add(change.folder)
         if self._fs.status(target) is not None:
             self._fs.replace(target, change.folder / trash.SESSION)
         if self._fs.status(backups) is not None:
             self._fs.replace(backups, change.folder / trash.BACKUPS)
         self._fs.sync_folder(change.folder)
+        self._removing.discard(change.folder)
         self._files.pop(change.stem, None)
         self._names.release(change.change.record.session_id)
 
@@ -266,6 +270,10 @@ class FileBackend(FolderReader):
         for path, valid, known in hand_made:
             self._take_at_recovery(path, valid, known, report)
         self._publish_doubtful()
+        for folder in sorted(self._removing):
+            if self._fs.status(folder) is not None:
+                self._fs.sync_folder(folder)
+        self._removing.clear()
         self._fs.sync_folder(self._layout.sessions)
         self._trash.sync()
         report.seconds = time.perf_counter() - started
