@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeAlias, TypeVar,
 import orjson
 
 from sessionkeeper.errors import InvalidValue
+from sessionkeeper.slices import Pace
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -230,10 +230,10 @@ def _decoded(chunks: tuple[Chunk, ...]) -> list[Any]:
     if len(chunks) == 1:
         return list(orjson.loads(b"[" + chunks[0] + b"]"))
     messages: list[Any] = []
+    pace = Pace()
     for chunk in chunks:
         messages += orjson.loads(b"[" + chunk + b"]")
-        # A long session is decoded in steps, with the interpreter offered in between.
-        time.sleep(0)
+        pace.step()
     return messages
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import os
 import threading
 from typing import TYPE_CHECKING, Any
 
+import orjson
 import pytest
 import trio
 
@@ -24,6 +26,7 @@ from sessionkeeper import (
     UnreadFailures,
     cancelled_outcome,
 )
+from sessionkeeper.slices import SLICE
 from sessionkeeper.testing import FaultyBackend, Injected, wait_until
 
 if TYPE_CHECKING:
@@ -359,6 +362,43 @@ def test_nothing_of_the_store_runs_on_the_loops_thread(
     assert threads["encode"]
     assert threads["load"]
     assert loops_thread not in threads["encode"] | threads["load"]
+
+
+def test_no_step_on_the_way_of_a_long_session_is_long(
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A call into C keeps the event loop waiting for as long as it takes."""
+    steps: list[int] = []
+    plain_read, plain_writev, plain_loads = os.read, os.writev, orjson.loads
+
+    def read(descriptor: int, count: int) -> bytes:
+        data = plain_read(descriptor, count)
+        steps.append(len(data))
+        return data
+
+    def writev(descriptor: int, buffers: Any) -> int:
+        steps.append(plain_writev(descriptor, buffers))
+        return steps[-1]
+
+    def loads(encoded: bytes) -> Any:
+        steps.append(len(encoded))
+        return plain_loads(encoded)
+
+    monkeypatch.setattr(os, "read", read)
+    monkeypatch.setattr(os, "writev", writev)
+    monkeypatch.setattr(orjson, "loads", loads)
+    messages = [{"n": number, "text": "x" * 60_000} for number in range(60)]
+
+    async def scenario() -> None:
+        async with await AsyncSessionStore.open(folder, watch=False, cache_bytes=1) as store:
+            await store.save_session("s1", messages)
+            await store.append("s1", messages)
+            assert (await store.load_session("s1")).messages == messages * 2
+
+    asyncio.run(scenario())
+    assert sum(steps) > 4 * 60 * 60_000
+    assert max(steps) <= SLICE
 
 
 # --- the same façade ----------------------------------------------------------------------

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -10,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sessionkeeper import CorruptDocument, NewerVersion
+from sessionkeeper.slices import CHUNK, SLICE
 from sessionkeeper.storage.documents import (
     Document,
     Record,
@@ -18,7 +20,7 @@ from sessionkeeper.storage.documents import (
     decode_foreign,
     encode_document,
 )
-from sessionkeeper.storage.lines import SLICE, encode_lines, split_lines, weight
+from sessionkeeper.storage.lines import Pieces, encode_lines, weight
 
 NOW = datetime(2025, 3, 4, 5, 6, 7, 891234, tzinfo=UTC)
 MESSAGES: list[Any] = [{"role": "user", "content": 'a "line"\nbreak, ],\n"state":1'}, [], 1, "x"]
@@ -54,7 +56,7 @@ def written(document: Document) -> bytes:
 @pytest.mark.parametrize("messages", [[], MESSAGES[:1], MESSAGES])
 def test_a_document_comes_back_as_it_was(messages: list[Any]) -> None:
     document = make(messages)
-    read = decode_document(written(document))
+    read = decode_document([written(document)])
     assert read is not None
     assert read == document
     assert read.session().messages == messages
@@ -80,14 +82,14 @@ def test_a_flip_at_any_byte_is_noticed() -> None:
         for bit in (1, 0x80):
             flipped = bytearray(data)
             flipped[position] ^= bit
-            assert decode_document(bytes(flipped)) is None, position
+            assert decode_document([bytes(flipped)]) is None, position
 
 
 def test_a_cut_at_any_byte_is_noticed() -> None:
     data = written(make(MESSAGES))
-    assert decode_document(data[:-1]) is None
+    assert decode_document([data[:-1]]) is None
     for length in range(len(data) - 1):  # without its last line break it is whole JSON
-        assert decode_document(data[:length]) is None
+        assert decode_document([data[:length]]) is None
         with pytest.raises(CorruptDocument):
             decode_foreign(data[:length], NOW)
 
@@ -187,7 +189,7 @@ def test_updated_at_is_never_before_created_at() -> None:
 @given(st.binary(max_size=300))
 def test_no_bytes_raise_anything_but_the_typed_errors(data: bytes) -> None:
     try:
-        assert decode_document(data) is None
+        assert decode_document([data]) is None
         decode_foreign(data, NOW)
     except (CorruptDocument, NewerVersion):
         pass
@@ -205,7 +207,7 @@ def test_no_bytes_raise_anything_but_the_typed_errors(data: bytes) -> None:
 )
 def test_any_messages_come_back(messages: list[Any]) -> None:
     document = make(messages)
-    read = decode_document(written(document))
+    read = decode_document([written(document)])
     assert read is not None
     assert read.session().messages == messages
     assert read.session(1).messages == messages[-1:]
@@ -216,23 +218,59 @@ def test_long_sessions_are_held_in_bounded_chunks(size: int) -> None:
     messages = [{"n": number, "text": "x" * size} for number in range(12)]
     document = make(messages)
     data = written(document)
-    read = decode_document(data)
+    read = decode_document([data])
     assert read is not None
     for chunks in (document.chunks, read.chunks):
-        assert max(map(len, chunks)) <= max(2 * SLICE, size + 100)
+        assert max(map(len, chunks)) <= max(2 * CHUNK, size + 100)
     assert b",\n".join(read.chunks) == b",\n".join(document.chunks)
     assert read.session().messages == messages
     for last in (0, 1, 5, 11, 12, 99):
         assert read.session(last).messages == messages[len(messages) - min(last, 12) :]
     appended = read.with_appended(encode_lines(["end"]), replace(read.record, message_count=13))
     assert appended.session().messages == [*messages, "end"]
-    assert decode_document(written(appended)) is not None
+    assert decode_document([written(appended)]) is not None
     assert appended.size >= weight(appended.chunks)
+
+
+def cut(data: bytes, size: int) -> list[bytes]:
+    return [data[start : start + size] for start in range(0, len(data), size)]
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 64, 10_000])
+@pytest.mark.parametrize("messages", [[], MESSAGES[:1], MESSAGES])
+def test_it_does_not_matter_where_the_bytes_are_cut(size: int, messages: list[Any]) -> None:
+    document = make(messages)
+    data = written(document)
+    assert decode_document(cut(data, size)) == document
+    assert decode_document(cut(data[:-1], size)) is None
+    assert decode_document([*cut(data, size), b"\n"]) is None
+
+
+@pytest.mark.parametrize("size", [1000, 65_537, SLICE, 10 * SLICE])
+def test_a_long_session_is_regrouped_wherever_it_is_cut(size: int) -> None:
+    messages = [{"n": number, "text": "x" * (number * 37 % 5000)} for number in range(400)]
+    read = decode_document(cut(written(make(messages)), size))
+    assert read is not None
+    assert read.session().messages == messages
+    assert read.session(7).messages == messages[-7:]
+    assert max(map(len, read.chunks)) <= CHUNK
+
+
+@pytest.mark.parametrize("offset", [-2, -1, 0, 1, 2])
+def test_a_joint_may_be_cut_in_two(offset: int) -> None:
+    messages = ["x" * 70_000 for _ in range(9)]
+    data = written(make(messages))
+    joints = [index + offset for index in range(len(data)) if data[index : index + 2] == b",\n"]
+    pieces = [data[a:b] for a, b in itertools.pairwise([0, *joints, len(data)])]
+    read = decode_document(pieces)
+    assert read is not None
+    assert read.session().messages == messages
 
 
 def test_a_message_longer_than_a_slice_stays_whole() -> None:
     line = b'"' + b"x" * (3 * SLICE) + b'"'
     data = b",\n".join([b"1", line, b"2", line])
-    chunks = split_lines(data, 0, len(data))
-    assert b",\n".join(chunks) == data
-    assert all(chunk in (b"1", line, b"2") for chunk in chunks)
+    for pieces in ([data], cut(data, SLICE), cut(data, 1000)):
+        chunks = Pieces(pieces).lines(0, len(data))
+        assert b",\n".join(chunks) == data
+        assert all(chunk in (b"1", line, b"2") for chunk in chunks)

@@ -25,15 +25,17 @@ from sessionkeeper.layout import check_session_id
 from sessionkeeper.session import Saved, Session, SessionInfo, check_tags
 from sessionkeeper.storage.codec import StrictError, decode, decode_strict, encode
 from sessionkeeper.storage.lines import (
+    Pieces,
     encode_lines,
     extended,
     interleaved,
     last_lines,
-    split_lines,
     weight,
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sessionkeeper.session import Chunk
 
 FORMAT: Final = "sessionkeeper"
@@ -175,7 +177,11 @@ def encode_document(document: Document) -> list[Chunk]:
     digest = blake2b(digest_size=16)
     for part in parts:
         digest.update(part)
-    return [*parts, _CHECKSUM + digest.hexdigest().encode() + b'"}\n']
+    return [*parts, _tail(digest.hexdigest())]
+
+
+def _tail(checksum: str) -> bytes:
+    return _CHECKSUM + checksum.encode() + b'"}\n'
 
 
 def _encode_record(record: Record) -> bytes:
@@ -213,8 +219,12 @@ def _unix_ms(moment: datetime) -> int:
 # --- reading ------------------------------------------------------------------------------
 
 
-def decode_document(data: bytes) -> Document | None:
+def decode_document(pieces: Sequence[bytes]) -> Document | None:
     """Read bytes that this library wrote.
+
+    Args:
+        pieces: The file's bytes, cut anywhere. Those of its messages are not copied, so the
+            document holds on to them.
 
     Returns:
         The document, or None if the bytes do not carry a valid checksum of ours.
@@ -223,32 +233,34 @@ def decode_document(data: bytes) -> Document | None:
         NewerVersion: The checksum is right and the version is newer than this library.
         CorruptDocument: The checksum is right and the content is not a session all the same.
     """
-    covered = len(data) - _TAIL_LENGTH
-    if covered < 0 or data[covered : covered + len(_CHECKSUM)] != _CHECKSUM:
+    text = Pieces(pieces)
+    covered = len(text) - _TAIL_LENGTH
+    if covered < 0 or text[covered:] != _tail(_digest(text, covered)):
         return None
-    view = memoryview(data)
-    expected = data[covered + len(_CHECKSUM) : -3]
-    if data[-3:] != b'"}\n':
-        return None
-    if blake2b(view[:covered], digest_size=16).hexdigest().encode() != expected:
-        return None
-    head_end = data.find(_HEAD_END)
-    state_end = data.rfind(b"\n", 0, covered)
-    state_start = data.rfind(b"\n", 0, state_end) + 1
-    messages_start = head_end + len(_HEAD_END) + len(_MESSAGES)
+    head_end = text.find(b"\n") + 1
+    state_end = text.rfind(b"\n", covered)
+    state_start = text.rfind(b"\n", state_end) + 1
+    messages_start = head_end + len(_MESSAGES)
     messages_end = state_start - len(_MESSAGES_END)
-    head = decode(data[:head_end] + b"}")
+    head = decode(text[: head_end - len(_HEAD_END)] + b"}")
     _check_format(head)
     if (
-        data[messages_start - len(_MESSAGES) : messages_start] != _MESSAGES
-        or data[messages_end:state_start] != _MESSAGES_END
-        or data[state_start : state_start + len(_STATE)] != _STATE
+        text[head_end:messages_start] != _MESSAGES
+        or text[messages_end:state_start] != _MESSAGES_END
+        or text[state_start : state_start + len(_STATE)] != _STATE
     ):
         raise CorruptDocument("its lines are not those of a session document")
-    fields = decode(b"{" + data[state_end + 1 : covered] + b"}")
+    fields = decode(b"{" + text[state_end + 1 : covered] + b"}")
     record = _record_of({**head, **fields}, message_count=int(fields["message_count"]))
-    state = data[state_start + len(_STATE) : state_end - 1]
-    return Document(record, split_lines(data, messages_start, messages_end - 1), state)
+    state = text[state_start + len(_STATE) : state_end - 1]
+    return Document(record, text.lines(messages_start, messages_end - 1), state)
+
+
+def _digest(text: Pieces, covered: int) -> str:
+    digest = blake2b(digest_size=16)
+    for piece, start, end in text.spans(0, covered):
+        digest.update(memoryview(piece)[start:end])
+    return digest.hexdigest()
 
 
 def decode_foreign(data: bytes, now: datetime) -> Document:

@@ -66,7 +66,7 @@ def examine(  # noqa: PLR0911 - one return for each finding
     if not stat.S_ISREG(status.st_mode):
         return Problem("not-a-file", path, _kind_of(status.st_mode))
     try:
-        data, signature = fs.read(path)
+        pieces, signature = fs.read(path)
     except FileNotFoundError:
         raise
     except NotRegularError as error:
@@ -74,11 +74,11 @@ def examine(  # noqa: PLR0911 - one return for each finding
     except OSError as error:
         return Problem("unreadable", path, error.strerror or str(error))
     try:
-        document = decode_document(data)
+        document = decode_document(pieces)
         ours = document is not None
         if document is None and known is not None and known.signature == signature:
             return Problem("rot", path, "its bytes changed, its size and time did not")
-        document = document or decode_foreign(data, now)
+        document = document or decode_foreign(b"".join(pieces), now)
     except NewerVersion as error:
         return Problem("newer-version", path, str(error.args[0]))
     except CorruptDocument as error:

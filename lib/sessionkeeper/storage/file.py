@@ -487,8 +487,8 @@ class FileBackend(FolderReader):
 
     # --- the folder itself ------------------------------------------------------------------
 
-    def _decode(self, data: bytes, path: Path, session_id: str) -> Document:
-        document = decode_document(data)
+    def _decode(self, pieces: Sequence[bytes], path: Path, session_id: str) -> Document:
+        document = decode_document(pieces)
         if document is None:
             # Rot or a hand edit: the actor looks into it, a reader must not guess.
             raise CorruptDocument(

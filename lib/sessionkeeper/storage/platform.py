@@ -16,14 +16,17 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from sessionkeeper.layout import FILE_MODE, FOLDER_MODE
+from sessionkeeper.slices import SLICE, Pace
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from sessionkeeper.session import Chunk
 
 IOV_MAX = 1024
+# So much is asked for at least, for a file may have grown since its size was looked at.
+_LEAST_READ = 64 * 1024
 # A session file is read whole; more than this is no session (a gigabyte of JSON).
 MAX_FILE_BYTES = 1024**3
 
@@ -146,8 +149,12 @@ class FileSystem:
         except (FileNotFoundError, NotADirectoryError):
             return None
 
-    def read(self, path: Path) -> tuple[bytes, Signature]:
+    def read(self, path: Path) -> tuple[list[bytes], Signature]:
         """Read a regular file whole, never following a link and never blocking on a pipe.
+
+        Returns:
+            Its bytes in pieces of at most a `SLICE`, for other threads have their turn in
+            between; and its signature.
 
         Raises:
             NotRegularError: It is no regular file.
@@ -179,7 +186,7 @@ class FileSystem:
 def _write_all(descriptor: int, chunks: Sequence[Chunk]) -> None:
     pending = deque(memoryview(chunk) for chunk in chunks if chunk)
     while pending:
-        written = os.writev(descriptor, list(islice(pending, IOV_MAX)))
+        written = os.writev(descriptor, _next_slice(pending))
         while written:  # a short write stops anywhere, also inside a chunk
             head = pending.popleft()
             if written < len(head):
@@ -188,10 +195,25 @@ def _write_all(descriptor: int, chunks: Sequence[Chunk]) -> None:
             written -= len(head)
 
 
-def _read_all(descriptor: int, expected: int) -> bytes:
-    parts: list[bytes] = []
+def _next_slice(pending: Iterable[memoryview]) -> list[memoryview]:
+    """So many as are written at once: a call into the system keeps its processor to itself."""
+    buffers: list[memoryview] = []
+    size = 0
+    for buffer in islice(pending, IOV_MAX):
+        size += len(buffer)
+        if buffers and size > SLICE:
+            break
+        buffers.append(buffer)
+    return buffers
+
+
+def _read_all(descriptor: int, expected: int) -> list[bytes]:
+    pieces: list[bytes] = []
+    pace = Pace()
     while True:
-        part = os.read(descriptor, max(expected + 1, 65536))
-        if not part:
-            return parts[0] if len(parts) == 1 else b"".join(parts)
-        parts.append(part)
+        piece = os.read(descriptor, min(max(expected, _LEAST_READ), SLICE))
+        if not piece:
+            return pieces
+        pieces.append(piece)
+        expected -= len(piece)
+        pace.step()

@@ -68,12 +68,12 @@ class FolderReader:
             return None
         path = self._path(stem)
         try:
-            data, _ = self._fs.read(path)
+            pieces, _ = self._fs.read(path)
         except FileNotFoundError:
             return None
         except OSError as error:
             raise _blocked_error(path, session_id, str(error.strerror)) from error
-        document = self._decode(data, path, session_id)
+        document = self._decode(pieces, path, session_id)
         if document.record.session_id != session_id:
             raise IdMismatch(
                 f"{path.name} says it is {document.record.session_id[:80]!r}",
@@ -152,9 +152,9 @@ class FolderReader:
     def _refuse(self) -> NoReturn:
         raise StoreReadOnly("the store is open for reading only", path=self._layout.root)
 
-    def _decode(self, data: bytes, path: Path, session_id: str) -> Document:
+    def _decode(self, pieces: Sequence[bytes], path: Path, session_id: str) -> Document:
         try:
-            return decode_document(data) or decode_foreign(data, self._clock.now())
+            return decode_document(pieces) or decode_foreign(b"".join(pieces), self._clock.now())
         except CorruptDocument as error:
             raise _named(error, path, session_id) from error
         except NewerVersion as error:

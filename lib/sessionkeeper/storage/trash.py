@@ -96,8 +96,8 @@ class TrashFolder:
         """The version of a session that was removed last."""
         for entry in reversed(list(self.entries())):
             if entry.session_id == session_id:
-                data, _ = self._fs.read(entry.folder / SESSION)
-                return decode_document(data)
+                pieces, _ = self._fs.read(entry.folder / SESSION)
+                return decode_document(pieces)
         return None
 
     def purge(self, before: datetime) -> list[str]:
@@ -119,7 +119,7 @@ class TrashFolder:
         if self._fs.status(folder / SESSION) is None:
             return None
         try:
-            manifest: dict[str, Any] = orjson.loads(self._fs.read(folder / MANIFEST)[0])
+            manifest: dict[str, Any] = orjson.loads(b"".join(self._fs.read(folder / MANIFEST)[0]))
             session_id = str(manifest["session_id"])
             answers: dict[str, Saved | bool] = {
                 rid: Saved(session_id, generation, count)

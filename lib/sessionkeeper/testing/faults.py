@@ -153,7 +153,7 @@ class FaultyFileSystem(FileSystem):
         super().sync_folder(path)
         _leave(due)
 
-    def read(self, path: Path) -> tuple[bytes, Signature]:
+    def read(self, path: Path) -> tuple[list[bytes], Signature]:
         """See `FileSystem`."""
         due = self._plan.enter("read")
         found = super().read(path)
