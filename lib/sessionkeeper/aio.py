@@ -157,6 +157,10 @@ class AsyncSessionStore:
                 closer.stop()
             raise
 
+    async def checkpoint(self, timeout: float | None = 30.0) -> None:
+        """Wait until every session file is current; see `SessionStore.checkpoint`."""
+        await self._run(lambda: self._store.checkpoint(timeout))
+
     async def flush(self, timeout: Timeout = DEFAULT) -> None:
         """Wait until all that was sent before is done; see `SessionStore.flush`."""
         await self._run(lambda: self._store.flush(timeout))

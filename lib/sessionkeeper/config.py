@@ -12,7 +12,7 @@ from sessionkeeper.layout import LayoutName
 if TYPE_CHECKING:
     from pathlib import Path
 
-Durability = Literal["file", "memory"]
+Durability = Literal["journal", "file", "os", "memory"]
 MIB = 1024 * 1024
 
 
@@ -23,8 +23,9 @@ class Config:
     Attributes:
         path: The store's folder, absolute.
         layout: `flat`, or `rooted` for sessions/ and backups/ side by side.
-        durability: `file`: a change is answered after its file's fsync, rename and directory
-            fsync. `memory`: nothing touches the disk.
+        durability: `journal`: a change is answered when it is durable in the journal. `file`:
+            after its own file's fsync, rename and directory fsync. `os`: when the system has it;
+            the journal is synced every second. `memory`: nothing touches the disk.
         persistence: False is `durability="memory"`, as a switch.
         retention_days: Sessions older than this are trashed by the cleanup; None keeps for ever.
         max_sessions: Sessions beyond this number are trashed, oldest change first; None: no limit.
@@ -37,6 +38,9 @@ class Config:
         max_pending_bytes: How many encoded bytes may wait in the mailbox.
         max_restarts: How many crashes within `max_seconds` are survived.
         max_seconds: The window of `max_restarts`.
+        max_backups: How many replaced versions of each session are kept; 0 for none.
+        checkpoint_interval: How often session files that are behind are brought up to date.
+        checkpoint_bytes: How much live journal does so earlier; at twice as much writers wait.
         watch: Whether files changed by hand are noticed while the store is open.
         reconcile_interval: How often the folder is compared with what is known, because lost
             notifications leave no trace.
@@ -44,7 +48,7 @@ class Config:
 
     path: Path
     layout: LayoutName = "flat"
-    durability: Durability = "file"
+    durability: Durability = "journal"
     persistence: bool = True
     retention_days: float | None = None
     max_sessions: int | None = None
@@ -57,6 +61,9 @@ class Config:
     max_pending_bytes: int = 64 * MIB
     max_restarts: int = 5
     max_seconds: float = 30.0
+    max_backups: int = 5
+    checkpoint_interval: float = 30.0
+    checkpoint_bytes: int = 64 * MIB
     watch: bool = True
     reconcile_interval: float = 60.0
 
@@ -71,12 +78,15 @@ class Config:
             "call_timeout",
             "max_seconds",
             "reconcile_interval",
+            "checkpoint_interval",
         ):
             _positive(name, getattr(self, name), whole=False)
-        for name in ("cache_bytes", "max_pending", "max_pending_bytes"):
+        for name in ("cache_bytes", "max_pending", "max_pending_bytes", "checkpoint_bytes"):
             _positive(name, getattr(self, name), whole=True)
-        if type(self.max_restarts) is not int or self.max_restarts < 0:
-            raise InvalidConfig(f"max_restarts must be 0 or more, not {self.max_restarts!r}")
+        for name in ("max_restarts", "max_backups"):
+            value = getattr(self, name)
+            if type(value) is not int or value < 0:
+                raise InvalidConfig(f"{name} must be 0 or more, not {value!r}")
         for name in ("persistence", "watch"):
             if type(getattr(self, name)) is not bool:
                 raise InvalidConfig(f"{name} must be True or False, not {getattr(self, name)!r}")

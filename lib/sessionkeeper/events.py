@@ -20,12 +20,29 @@ EventKind = Literal[
     "adopted",  # a file added or edited by hand was taken
     "vanished",  # a session's file was removed by hand
     "quarantined",  # a file could not be read and was moved aside
+    "damaged",  # part of the journal could not be read
+    "healed",  # a damaged session was brought back from its backup
     "ignored",  # something stands in the folder that is left alone
     "conflict",  # a hand edit met a write; the edit was kept aside
     "recovered",  # the recovery scan is done
     "crashed",  # the actor died; `detail` is the reason
+    "suspended",  # the medium refuses changes; `detail` is why
+    "resumed",  # the medium takes changes again
+    "checkpointed",  # the session files are current and durable
     "stopped",  # the store has given up or was closed
 ]
+
+
+_LEVELS: dict[EventKind, int] = {
+    "saved": logging.DEBUG,
+    "recovered": logging.DEBUG,
+    "checkpointed": logging.DEBUG,
+    "quarantined": logging.WARNING,
+    "conflict": logging.WARNING,
+    "crashed": logging.WARNING,
+    "suspended": logging.WARNING,
+    "damaged": logging.WARNING,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +91,9 @@ class EventBus:
 
     def publish(self, event: Event) -> None:
         """Log the event and hand it to every subscriber."""
-        level = logging.DEBUG if event.kind in ("saved", "recovered") else logging.INFO
-        if event.kind in ("quarantined", "conflict", "crashed"):
-            level = logging.WARNING
-        logger.log(
-            level, "%s %s %s", event.kind, event.session_id or event.path or "", event.detail
-        )
+        level = _LEVELS.get(event.kind, logging.INFO)
+        about = event.session_id or event.path or ""
+        logger.log(level, "%s %s %s", event.kind, about, event.detail)
         for subscriber in self._subscribers:
             try:
                 subscriber(event)

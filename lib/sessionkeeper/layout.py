@@ -141,6 +141,11 @@ class Layout:
         return "rooted" if rooted.private.is_dir() and rooted.backups.is_dir() else None
 
     @property
+    def journal(self) -> Path:
+        """The changes that the session files may not hold yet."""
+        return self.private / "journal"
+
+    @property
     def trash(self) -> Path:
         """Deleted sessions, one folder for each removal, until their grace is over."""
         return self.private / "trash"
@@ -171,6 +176,7 @@ class Layout:
             self.root,
             self.sessions,
             self.private,
+            self.journal,
             self.backups,
             self.trash,
             self.quarantine,

@@ -13,6 +13,7 @@ from sessionkeeper.engine.cache import SessionCache
 from sessionkeeper.engine.commands import (
     ABSENT,
     AppendMessages,
+    CheckpointFiles,
     Cleanup,
     Command,
     CountSessions,
@@ -198,6 +199,22 @@ class SessionStore:
         if self._tree is not None:
             self.ask(CountSessions(), timeout=timeout)
         self._unread.raise_if_any()
+
+    def checkpoint(self, timeout: float | None = 30.0) -> None:
+        """Wait until every session file is current and durable.
+
+        Changes are durable before; this is for whoever reads the files beside the store.
+
+        Args:
+            timeout: Seconds; None for as long as it takes.
+
+        Raises:
+            StoreReadOnly: The store is open for reading only.
+            StorageFailed: The medium refused; nothing is lost, the journal holds everything.
+            NotExecuted: It was not done within the timeout; it goes on.
+            OutcomeUnknown: It was under way when the timeout came.
+        """
+        self.ask(CheckpointFiles(), timeout=timeout)
 
     def close(self, timeout: float | None = 30.0) -> None:
         """Have everything done that was sent, stop, and give the folder up.

@@ -384,6 +384,7 @@ def test_a_demo_with_a_path_keeps_its_folder(run: Run, folder: Path) -> None:
     assert [line.split(":")[0].strip("├─└ ") for line in tree.splitlines()] == [
         "supervisor",
         "store",
+        "checkpointer",
         "watcher",
     ]
     assert "ready, epoch 2, 1 restarts" in tree

@@ -128,7 +128,7 @@ def test_what_is_no_readable_session_file_is_left_alone(
 
 def test_an_unreadable_file_is_neither_absent_nor_corrupt(good: bytes, folder: Path) -> None:
     fs = FaultyFileSystem()
-    fs.fail(Fault("read", PermissionError(13, "Permission denied"), skip=1))  # good, then victim
+    fs.fail(Fault("read", PermissionError(13, "Permission denied"), name="victim.json"))
     with SessionStore.open(folder, watch=False, inject=Injected(fs=fs)) as store:
         assert [problem.kind for problem in store.last_recovery.problems] == ["unreadable"]
         with pytest.raises(PathBlocked):

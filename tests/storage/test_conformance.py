@@ -6,7 +6,8 @@ import pytest
 
 from sessionkeeper.clock import SystemClock
 from sessionkeeper.layout import Layout
-from sessionkeeper.storage.file import FileBackend, prepare_folders
+from sessionkeeper.storage.file import FileBackend
+from sessionkeeper.storage.folder import prepare_folders
 from sessionkeeper.storage.memory import MemoryBackend
 from sessionkeeper.storage.platform import FileSystem
 from sessionkeeper.testing import CASES, FaultyBackend, backend_conformance

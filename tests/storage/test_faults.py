@@ -45,7 +45,12 @@ def fs() -> FaultyFileSystem:
 
 @pytest.fixture
 def faulty(folder: Path, fs: FaultyFileSystem) -> Iterator[SessionStore]:
-    with SessionStore.open(folder, watch=False, inject=Injected(fs=fs)) as opened:
+    with SessionStore.open(
+        folder,
+        watch=False,
+        durability="file",
+        inject=Injected(fs=fs),
+    ) as opened:
         yield opened
 
 
@@ -169,7 +174,9 @@ def test_a_medium_that_stays_broken_is_reported_as_unknown_not_as_refused(
     folder: Path,
 ) -> None:
     fs = FaultyFileSystem()
-    store = SessionStore.open(folder, watch=False, inject=Injected(fs=fs), max_restarts=1)
+    store = SessionStore.open(
+        folder, durability="file", watch=False, inject=Injected(fs=fs), max_restarts=1
+    )
     store.save_session("s1", ["old"])
     fs.fail(Fault("sync_folder", os_error(errno.EIO), times=1000))
     with pytest.raises(OutcomeUnknown):
@@ -177,7 +184,7 @@ def test_a_medium_that_stays_broken_is_reported_as_unknown_not_as_refused(
     assert store.info().state == "closed"
     store.close()
     fs.heal()
-    with SessionStore.open(folder, watch=False) as again:
+    with SessionStore.open(folder, durability="file", watch=False) as again:
         assert again.load_session("s1").messages in (["old"], ["new"])
 
 
@@ -205,7 +212,7 @@ def test_the_order_of_a_durable_save(faulty: SessionStore, fs: FaultyFileSystem)
 def test_files_are_for_the_owner_only_from_the_first_moment(folder: Path) -> None:
     old = os.umask(0)
     try:
-        with SessionStore.open(folder, watch=False) as store:
+        with SessionStore.open(folder, durability="file", watch=False) as store:
             store.save_session("s1", [1])
             store.delete_session("s1")
             store.save_session("s2", [1])
@@ -218,7 +225,7 @@ def test_files_are_for_the_owner_only_from_the_first_moment(folder: Path) -> Non
 
 
 def test_a_folder_that_is_replaced_is_noticed(folder: Path, tmp_path: Path) -> None:
-    store = SessionStore.open(folder, watch=False)
+    store = SessionStore.open(folder, durability="file", watch=False)
     store.save_session("s1", [1])
     folder.rename(tmp_path / "moved")
     shutil.copytree(tmp_path / "moved", folder)
@@ -231,7 +238,7 @@ def test_a_folder_that_is_replaced_is_noticed(folder: Path, tmp_path: Path) -> N
 
 
 def test_a_folder_in_the_way_is_a_typed_error_and_stays(folder: Path) -> None:
-    with SessionStore.open(folder, watch=False) as store:
+    with SessionStore.open(folder, durability="file", watch=False) as store:
         (folder / "s1.json").mkdir()
         with pytest.raises(PathBlocked) as refused:
             store.save_session("s1", [1])
@@ -241,7 +248,7 @@ def test_a_folder_in_the_way_is_a_typed_error_and_stays(folder: Path) -> None:
 
 
 def test_an_edit_that_came_in_between_is_kept_aside(folder: Path) -> None:
-    with SessionStore.open(folder, watch=False) as store, EventLog(store) as log:
+    with SessionStore.open(folder, durability="file", watch=False) as store, EventLog(store) as log:
         store.save_session("s1", ["first"])
         edited = (folder / "s1.json").read_bytes().replace(b"first", b"EDIT!")
         (folder / "s1.json").write_bytes(edited)
@@ -291,7 +298,9 @@ def test_an_edit_that_a_full_disk_does_not_let_in_is_taken_later(
 ) -> None:
     fs = FaultyFileSystem()
     inject = Injected(fs=fs, clock=clock)
-    with SessionStore.open(folder, reconcile_interval=60, inject=inject) as store:
+    with SessionStore.open(
+        folder, durability="file", reconcile_interval=60, inject=inject
+    ) as store:
         store.save_session("s1", ["first"])
         edited = (folder / "s1.json").read_bytes().replace(b"first", b"EDIT!")
         name = "s1" if known else "s2"
@@ -312,13 +321,13 @@ def test_an_edit_that_a_full_disk_does_not_let_in_is_taken_later(
 def test_a_hand_made_file_that_cannot_be_taken_at_start_is_reported_and_stays(
     folder: Path,
 ) -> None:
-    with SessionStore.open(folder, watch=False) as store:
+    with SessionStore.open(folder, durability="file", watch=False) as store:
         store.save_session("good", ["kept"])
     data = (folder / "good.json").read_bytes().replace(b'"good"', b'"hand"')
     (folder / "hand.json").write_bytes(data)
     fs = FaultyFileSystem()
     fs.fail(Fault("write_new", os_error(errno.ENOSPC)))
-    with SessionStore.open(folder, watch=False, inject=Injected(fs=fs)) as store:
+    with SessionStore.open(folder, durability="file", watch=False, inject=Injected(fs=fs)) as store:
         problems = store.last_recovery.problems
         assert [(p.kind, p.session_id) for p in problems] == [("unreadable", "hand")]
         assert "hand" not in store
@@ -327,11 +336,11 @@ def test_a_hand_made_file_that_cannot_be_taken_at_start_is_reported_and_stays(
 
 
 def test_a_file_that_cannot_be_moved_to_the_quarantine_stays_and_is_blocked(folder: Path) -> None:
-    SessionStore.open(folder, watch=False).close()
+    SessionStore.open(folder, durability="file", watch=False).close()
     (folder / "bad.json").write_bytes(b"{")
     fs = FaultyFileSystem()
     fs.fail(Fault("replace", os_error(errno.EROFS)))
-    with SessionStore.open(folder, watch=False, inject=Injected(fs=fs)) as store:
+    with SessionStore.open(folder, durability="file", watch=False, inject=Injected(fs=fs)) as store:
         with pytest.raises(PathBlocked):
             store.save_session("bad", ["new"])
         with pytest.raises(PathBlocked):
@@ -340,19 +349,19 @@ def test_a_file_that_cannot_be_moved_to_the_quarantine_stays_and_is_blocked(fold
 
 
 def test_a_temporary_that_cannot_be_removed_keeps_nobody_from_opening(folder: Path) -> None:
-    SessionStore.open(folder, watch=False).close()
+    SessionStore.open(folder, durability="file", watch=False).close()
     temporary = folder / ".sessionkeeper" / "tmp" / "1-1.tmp"
     temporary.write_bytes(b"half")
     fs = FaultyFileSystem()
     fs.fail(Fault("unlink", os_error(errno.EPERM)))
-    with SessionStore.open(folder, watch=False, inject=Injected(fs=fs)) as store:
+    with SessionStore.open(folder, durability="file", watch=False, inject=Injected(fs=fs)) as store:
         assert store.last_recovery.swept == 0
         store.save_session("s1", [1])
     assert temporary.exists()
 
 
 def test_a_deleted_session_takes_its_kept_edits_with_it(folder: Path) -> None:
-    with SessionStore.open(folder, watch=False) as store:
+    with SessionStore.open(folder, durability="file", watch=False) as store:
         store.save_session("s1", ["first"])
         edited = (folder / "s1.json").read_bytes().replace(b"first", b"EDIT!")
         (folder / "s1.json").write_bytes(edited)
@@ -367,7 +376,10 @@ def test_a_deleted_session_takes_its_kept_edits_with_it(folder: Path) -> None:
 def test_a_trash_that_cannot_be_emptied_is_tried_again(folder: Path, clock: FakeClock) -> None:
     fs = FaultyFileSystem()
     inject = Injected(fs=fs, clock=clock)
-    with SessionStore.open(folder, watch=False, inject=inject) as store, EventLog(store) as log:
+    with (
+        SessionStore.open(folder, durability="file", watch=False, inject=inject) as store,
+        EventLog(store) as log,
+    ):
         store.save_session("s1", ["secret"])
         store.delete_session("s1")
         fs.fail(Fault("unlink", os_error(errno.EIO)))
@@ -380,7 +392,9 @@ def test_a_trash_that_cannot_be_emptied_is_tried_again(folder: Path, clock: Fake
 
 
 def test_a_removal_whose_manifest_is_lost_is_kept_for_ever(folder: Path, clock: FakeClock) -> None:
-    with SessionStore.open(folder, watch=False, inject=Injected(clock=clock)) as store:
+    with SessionStore.open(
+        folder, durability="file", watch=False, inject=Injected(clock=clock)
+    ) as store:
         store.save_session("s1", ["secret"])
         store.delete_session("s1")
         removal = next((folder / ".sessionkeeper" / "trash").iterdir())
@@ -399,7 +413,7 @@ def test_a_delete_that_crashed_is_answered_only_when_its_copy_is_durable(folder:
             synced.append(path)
 
     fs = Noting()
-    with SessionStore.open(folder, watch=False, inject=Injected(fs=fs)) as store:
+    with SessionStore.open(folder, durability="file", watch=False, inject=Injected(fs=fs)) as store:
         store.save_session("s1", ["kept"])
         fs.fail(Fault("replace", InjectedCrash("behind the move"), after=True))
         synced.clear()

@@ -44,8 +44,9 @@ class Model:
 class StoreMachine(RuleBasedStateMachine):
     """Every rule does the same to the store and to the model."""
 
-    @initialize()
-    def start(self) -> None:
+    @initialize(durability=st.sampled_from(["journal", "file", "os"]))
+    def start(self, durability: str) -> None:
+        self.durability = durability
         self.root = Path(tempfile.mkdtemp())
         self.fs = FaultyFileSystem()
         self.model: dict[str, Model] = {}
@@ -58,6 +59,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.store = SessionStore.open(
             self.root / "store",
             watch=False,
+            durability=self.durability,
             max_restarts=1000,
             cache_bytes=3000,
             call_timeout=30.0,
@@ -66,6 +68,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         if hasattr(self, "store"):
+            self.fs.heal()
             self.store.close()
             shutil.rmtree(self.root)
 
@@ -149,7 +152,9 @@ class StoreMachine(RuleBasedStateMachine):
         crash_actor(self.store)
 
     @rule(
-        operation=st.sampled_from(["write_new", "sync", "replace", "sync_folder"]),
+        operation=st.sampled_from(
+            ["write_new", "write_at", "sync_data", "sync", "replace", "sync_folder", "sync_files"],
+        ),
         skip=st.integers(0, 3),
         after=st.booleans(),
     )
@@ -168,6 +173,11 @@ class StoreMachine(RuleBasedStateMachine):
         self.open()
         assert self.store.last_recovery.problems == []
 
+    @rule()
+    def checkpoint(self) -> None:
+        self.fs.heal()
+        self.store.checkpoint()
+
     @precondition(lambda self: self.model)
     @rule(data=st.data(), new=messages)
     def edit_by_hand(self, data: st.DataObject, new: list[Any]) -> None:
@@ -178,12 +188,18 @@ class StoreMachine(RuleBasedStateMachine):
         name = self.store._view._backend.file_name(session_id)
         path = self.root / "store" / name
         fields = json.loads(path.read_bytes())
+        before = self.model[session_id]
+        # What the file does not show yet was acknowledged, and follows whatever is written there.
+        unpublished = before.messages[len(fields["messages"]) :]
         fields["messages"] = new
         path.write_text(json.dumps(fields))
         crash_actor(self.store)  # the recovery finds it
         self.store.flush()
-        before = self.model[session_id]
-        self.model[session_id] = replace(before, generation=before.generation + 1, messages=new)
+        self.model[session_id] = replace(
+            before,
+            generation=before.generation + 1,
+            messages=new + unpublished,
+        )
 
     @invariant()
     def agrees(self) -> None:

@@ -609,6 +609,7 @@ def test_read_only_beside_a_live_owner(store: SessionStore, folder: Path) -> Non
         store.append("s1", [2])
         store.save_session("s2", [3])
         store.delete_session("s2")
+        store.checkpoint()
         assert beside.load_session("s1").messages == [1, 2], "each session as it is when loaded"
         for call in (
             lambda: beside.save_session("s1", []),
@@ -646,6 +647,7 @@ def test_a_store_left_open_is_closed_when_the_interpreter_exits(drop: str, folde
 def test_info_tells_what_the_store_is_up_to(store: SessionStore, folder: Path) -> None:
     store.save_session("s1", [1])
     store.load_session("s1")
+    store.flush()
     info = store.info()
     assert info.path == folder
     assert (info.state, info.sessions, info.epoch, info.restarts) == ("ready", 1, 1, 0)
@@ -659,9 +661,10 @@ def test_the_supervision_tree_can_be_looked_at(folder: Path) -> None:
     with SessionStore.open(folder) as store:
         crash_actor(store)
         store.flush()
-        supervisor, actor, watcher = store.processes()
-        assert [p.name for p in (supervisor, actor, watcher)] == ["supervisor", "store", "watcher"]
-        assert {p.state for p in (supervisor, actor, watcher)} == {"ready"}
+        processes = _, actor, _, watcher = store.processes()
+        names = ["supervisor", "store", "checkpointer", "watcher"]
+        assert [process.name for process in processes] == names
+        assert {process.state for process in processes} == {"ready"}
         assert (actor.epoch, actor.restarts) == (2, 1)
         assert "InjectedCrash" in str(actor.last_exit)
         assert (watcher.epoch, watcher.restarts, watcher.last_exit) == (1, 0, None)

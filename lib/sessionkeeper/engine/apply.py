@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 from sessionkeeper.engine.commands import ABSENT
 from sessionkeeper.errors import Conflict, SessionExists, SessionNotFound
 from sessionkeeper.session import COMPLETED, KEEP, Keep, Saved
-from sessionkeeper.storage.backend import Put, Trash, fulfilled
+from sessionkeeper.storage.backend import Append, Put, Trash, fulfilled
 from sessionkeeper.storage.documents import (
     MAX_REMEMBERED_KEYS,
     NULL,
@@ -16,6 +16,7 @@ from sessionkeeper.storage.documents import (
     Record,
     Request,
 )
+from sessionkeeper.storage.lines import extended
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from sessionkeeper.clock import Clock
     from sessionkeeper.engine.commands import Fields, Prepared, PreparedAppend, PreparedSave
     from sessionkeeper.retention import Retention
-    from sessionkeeper.session import Removal
+    from sessionkeeper.session import Chunk, Removal
     from sessionkeeper.storage.backend import Change
 
 
@@ -37,6 +38,10 @@ class Visible(Protocol):
 
     def document(self, session_id: str) -> Document | None:
         """The whole session, or None."""
+        ...
+
+    def at_hand(self, session_id: str) -> Document | None:
+        """The whole session if it is in memory, else None."""
         ...
 
     def trashed(self, session_id: str) -> Document | None:
@@ -70,8 +75,8 @@ class Transaction:
         self._clock = clock
         self._retention = retention
         # Sessions as this transaction leaves them; None: deleted by it.
-        self._pending: dict[str, Document | None] = {}
-        # Where in `changes` the Put of a pending session stands.
+        self._pending: dict[str, Record | None] = {}
+        # Where in `changes` the newest Put or Append of a pending session stands.
         self._latest: dict[str, int] = {}
 
     def run(self, command: Prepared[object], request_id: str) -> object:
@@ -112,20 +117,21 @@ class Transaction:
         return self._put(document)
 
     def append(self, command: PreparedAppend, request_id: str) -> Saved:
-        """Add messages at the end."""
-        current = self._document(command.session_id)
-        base = current or self._new(command.session_id)
-        record = base.record
+        """Add messages at the end; what was there before is not touched, nor even read."""
+        current = self._record(command.session_id)
         if current is not None and not command.message_count:
-            return Saved(record.session_id, record.generation, record.message_count)
+            return Saved(current.session_id, current.generation, current.message_count)
+        base = current or self._new(command.session_id).record
         changed = self._next(
-            record,
+            base,
             request_id,
             command.key,
-            record.message_count + command.message_count,
-            record.total_cost + command.cost,
+            base.message_count + command.message_count,
+            base.total_cost + command.cost,
         )
-        return self._put(base.with_appended(command.messages, changed))
+        if current is None:
+            return self._put(Document(changed, command.messages, NULL))
+        return self._append(base, changed, command.messages)
 
     def trash(self, session_id: str, reason: str, request_id: str) -> bool:
         """Move a session to the trash; False if there is none."""
@@ -161,30 +167,33 @@ class Transaction:
     def expired(self) -> list[Removal]:
         """What the retention settings remove now."""
         unchanged = (r for r in self._visible.newest_first() if r.session_id not in self._pending)
-        changed = [doc.record for doc in self._pending.values() if doc is not None]
+        changed = [record for record in self._pending.values() if record is not None]
         changed.sort(key=lambda record: -record.lsn)
         return self._retention.removals((*changed, *unchanged), self._clock.now())
 
     def count(self) -> int:
         """How many sessions there are after the commands so far."""
         count = self._visible.count()
-        for session_id, document in self._pending.items():
+        for session_id, record in self._pending.items():
             existed = self._visible.record(session_id) is not None
-            count += (document is not None) - existed
+            count += (record is not None) - existed
         return count
 
     # --- their parts ------------------------------------------------------------------------
 
     def _record(self, session_id: str) -> Record | None:
         if session_id in self._pending:
-            document = self._pending[session_id]
-            return None if document is None else document.record
+            return self._pending[session_id]
         return self._visible.record(session_id)
 
     def _document(self, session_id: str) -> Document | None:
-        if session_id in self._pending:
-            return self._pending[session_id]
-        return self._visible.document(session_id)
+        if session_id not in self._pending:
+            return self._visible.document(session_id)
+        index = self._latest.get(session_id)
+        change = None if index is None else self.changes[index]
+        if isinstance(change, Append):
+            return change.upon(self._visible.document(session_id))
+        return change.document if isinstance(change, Put) else None
 
     def _new(self, session_id: str) -> Document:
         now = self._clock.now()
@@ -242,15 +251,31 @@ class Transaction:
         )
 
     def _put(self, document: Document) -> Saved:
-        record = document.record
+        return self._enter(Put(document))
+
+    def _append(self, base: Record, changed: Record, messages: tuple[Chunk, ...]) -> Saved:
+        index = self._latest.get(base.session_id)
+        before = None if index is None else self.changes[index]
+        if isinstance(before, Put):
+            return self._put(before.document.with_appended(messages, changed))
+        if isinstance(before, Append):
+            whole = before.whole and before.whole.with_appended(messages, changed)
+            more = extended(before.chunks, messages)
+            return self._enter(replace(before, record=changed, chunks=more, whole=whole))
+        at_hand = self._visible.at_hand(base.session_id)
+        whole = at_hand and at_hand.with_appended(messages, changed)
+        return self._enter(Append(changed, base, messages, whole))
+
+    def _enter(self, change: Put | Append) -> Saved:
+        record = change.record
         session_id = record.session_id
         index = self._latest.get(session_id)
         if index is None:
             self._latest[session_id] = len(self.changes)
-            self.changes.append(Put(document))
+            self.changes.append(change)
         else:
-            self.changes[index] = Put(document)  # only the newest version is written
-        self._pending[session_id] = document
+            self.changes[index] = change  # only the newest version is written
+        self._pending[session_id] = record
         self.lsn = record.lsn
         return Saved(session_id, record.generation, record.message_count)
 

@@ -312,6 +312,19 @@ class Cleanup(Command[list[Removal]], Prepared[list[Removal]]):
         return removals
 
 
+@dataclass(frozen=True)
+class CheckpointFiles(Command[None], Prepared[None]):
+    """Bring every session file up to date; answered when all of them are durable."""
+
+    def prepare(self) -> CheckpointFiles:
+        """See `Command.prepare`."""
+        return self
+
+    def apply(self, transaction: Transaction, request_id: str) -> None:
+        """See `Prepared.apply`; it changes no session."""
+        del transaction, request_id
+
+
 # --- asking -------------------------------------------------------------------------------
 
 

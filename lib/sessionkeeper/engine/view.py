@@ -10,7 +10,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from sessionkeeper.errors import CorruptDocument, NotExecuted, StoreClosed
-from sessionkeeper.storage.backend import Put, RecoveryReport
+from sessionkeeper.storage.backend import Put, RecoveryReport, Trash
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -80,11 +80,15 @@ class View:
         """Show a batch that is committed."""
         with self._changed:
             for change in batch:
-                if isinstance(change, Put):
-                    self._show(change.document.record)
-                    self.cache.put(change.document)
-                else:
+                if isinstance(change, Trash):
                     self._hide(change.record.session_id)
+                    continue
+                self._show(change.record)
+                document = change.document if isinstance(change, Put) else change.whole
+                if document is not None:
+                    self.cache.put(document)
+                else:
+                    self.cache.discard(change.record.session_id)
             self._lsn = max(self._lsn, lsn)
             self._changed.notify_all()
 
@@ -164,7 +168,8 @@ class View:
                     break
             except CorruptDocument as error:
                 damage = error
-            self._suspect(session_id)
+            if self._records.get(session_id) is before:
+                self._suspect(session_id)
             if not self._await_change(session_id, before):
                 break
         if document is None and damage is not None:
@@ -204,8 +209,12 @@ class View:
         Raises:
             SessionKeeperError: As `Backend.read`: also for what is blocked and not visible.
         """
-        cached = self.cache.get(session_id) if session_id in self._records else None
+        cached = self.at_hand(session_id)
         return cached if cached is not None else self._backend.read(session_id)
+
+    def at_hand(self, session_id: str) -> Document | None:
+        """The whole session if it is cached, else None."""
+        return self.cache.get(session_id) if session_id in self._records else None
 
     def trashed(self, session_id: str) -> Document | None:
         """The version deleted last, or None."""

@@ -7,25 +7,30 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from sessionkeeper.engine.apply import Transaction
+from sessionkeeper.engine.commands import CheckpointFiles
 from sessionkeeper.errors import (
     CorruptDocument,
     NotExecuted,
+    OutcomeUnknown,
     PathBlocked,
     SessionKeeperError,
     StorageFailed,
 )
 from sessionkeeper.events import Event, logger
 from sessionkeeper.otp import GenServer
-from sessionkeeper.storage.backend import SETTLE, CommitUncertain, Put
+from sessionkeeper.processes.checkpointer import Arrived, Prepared, Publish, Settled
+from sessionkeeper.processes.checkpoints import CheckpointDue
+from sessionkeeper.storage.backend import SETTLE, CommitUncertain, Trash
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from sessionkeeper.clock import Clock
     from sessionkeeper.config import Config
-    from sessionkeeper.engine.commands import Prepared
+    from sessionkeeper.engine import commands
     from sessionkeeper.engine.view import View
     from sessionkeeper.otp import Envelope
+    from sessionkeeper.processes.checkpoints import Checkpoints
     from sessionkeeper.retention import Retention
     from sessionkeeper.storage.backend import Backend, RecoveryReport
 
@@ -34,6 +39,9 @@ MAX_CRASHES = 3
 
 # How many sessions one turn of the timer's cleanup removes, so that callers are not kept waiting.
 CLEANUP_CHUNK = 256
+
+# How long a change may be lost at the durability level `os`, in seconds.
+SYNC_INTERVAL = 1.0
 
 
 @dataclass(slots=True)
@@ -47,7 +55,7 @@ class Submission:
     """
 
     request_id: str
-    command: Prepared[Any]
+    command: commands.Prepared[Any]
     crashes: int = 0
 
 
@@ -62,6 +70,10 @@ class CleanupDue:
     """The timer's word for: apply the retention settings."""
 
 
+class SyncDue:
+    """The timer's word for: make durable what was committed since the last time."""
+
+
 @dataclass(frozen=True, slots=True)
 class ActorParts:
     """What outlives an incarnation of the actor and is handed to the next.
@@ -73,6 +85,9 @@ class ActorParts:
         clock: The clocks.
         retention: How long sessions are kept.
         publish_event: Where events go.
+        checkpoints: Makes the actor's part in checkpoints, given what to call with the names of
+            files that are not as published; None without a journal.
+        sync: Makes durable what was committed, at an interval; None if each commit does.
     """
 
     config: Config
@@ -81,6 +96,8 @@ class ActorParts:
     clock: Clock
     retention: Retention
     publish_event: Callable[[Event], None]
+    checkpoints: Callable[[Callable[[Sequence[str]], object]], Checkpoints] | None = None
+    sync: Callable[[], None] | None = None
 
 
 class SessionStoreActor(GenServer):
@@ -99,6 +116,7 @@ class SessionStoreActor(GenServer):
         super().__init__()
         self._parts = parts
         self._report: RecoveryReport | None = None
+        self._checkpoints = parts.checkpoints and parts.checkpoints(self._suspect)
 
     # --- life -------------------------------------------------------------------------------
 
@@ -113,6 +131,11 @@ class SessionStoreActor(GenServer):
         parts.publish_event(Event("recovered", detail=str(report)))
         self.send_interval(parts.config.cleanup_interval, CleanupDue())
         self.ref.post(CleanupDue())
+        if self._checkpoints is not None:
+            self.send_interval(parts.config.checkpoint_interval, CheckpointDue())
+            self.ref.post(CheckpointDue())
+        if parts.sync is not None:
+            self.send_interval(SYNC_INTERVAL, SyncDue())
 
     def handle_interrupted(self, envelopes: Sequence[Envelope]) -> None:
         """Answer what did happen before the crash; do again, once, what did not."""
@@ -196,18 +219,30 @@ class SessionStoreActor(GenServer):
             self._write(transaction)
         except CommitUncertain:
             raise
+        except OutcomeUnknown as error:
+            for envelope, _ in answered:
+                envelope.fail(error)
+            return
         except SessionKeeperError as error:
             self._commit_singly(answered, error)
             return
         for envelope, answer in answered:
-            envelope.reply(answer)
+            self._reply(envelope, answer)
         self._report_changes(transaction)
+
+    def _reply(self, envelope: Envelope, answer: object) -> None:
+        if self._checkpoints is not None and isinstance(envelope.message.command, CheckpointFiles):
+            self._checkpoints.wait(envelope)
+        else:
+            envelope.reply(answer)
 
     def _write(self, transaction: Transaction) -> None:
         if transaction.changes:
             self.check_fence()
             self._parts.backend.commit(transaction.changes)
             self._parts.view.publish(transaction.changes, transaction.lsn)
+            if self._checkpoints is not None:
+                self._checkpoints.after_commit()
 
     def _commit_singly(
         self,
@@ -229,16 +264,16 @@ class SessionStoreActor(GenServer):
             except SessionKeeperError as own_error:
                 envelope.fail(own_error)
             else:
-                envelope.reply(answer)
+                self._reply(envelope, answer)
                 self._report_changes(transaction)
 
     def _report_changes(self, transaction: Transaction) -> None:
         for change in transaction.changes:
-            if isinstance(change, Put):
-                record = change.document.record
-                event = Event("saved", record.session_id, f"generation {record.generation}")
+            record = change.record
+            if isinstance(change, Trash):
+                event = Event("trashed", record.session_id, change.reason)
             else:
-                event = Event("trashed", change.record.session_id, change.reason)
+                event = Event("saved", record.session_id, f"generation {record.generation}")
             self._parts.publish_event(event)
         limit = self._parts.config.max_sessions
         if limit is not None and transaction.changes and self._parts.view.count() > limit:
@@ -254,8 +289,16 @@ class SessionStoreActor(GenServer):
                 self._purge()
             case Suspects(names):
                 self._reconcile(names)
+            case SyncDue() if self._parts.sync is not None:
+                self._parts.sync()
+            case CheckpointDue() | Arrived() | Publish() | Prepared() | Settled():
+                if self._checkpoints is not None:
+                    self._checkpoints.handle(message)
             case _:
                 super().handle_info(message)
+
+    def _suspect(self, names: Sequence[str]) -> None:
+        self.ref.post(Suspects(tuple(names)))
 
     def _clean_up(self) -> None:
         transaction = self._transaction()

@@ -27,15 +27,19 @@ from sessionkeeper.otp import (
 )
 from sessionkeeper.otp.timer import default_timers
 from sessionkeeper.processes.actor import ActorParts, SessionStoreActor, Submission, Suspects
+from sessionkeeper.processes.checkpointer import Checkpointer
+from sessionkeeper.processes.checkpoints import Checkpoints
 from sessionkeeper.processes.watcher import FolderWatcher
 from sessionkeeper.retention import Retention
-from sessionkeeper.storage.file import FileBackend, prepare_folders
+from sessionkeeper.storage.file import FileBackend
+from sessionkeeper.storage.folder import prepare_folders
+from sessionkeeper.storage.journaled import JournaledBackend
 from sessionkeeper.storage.lock import FolderLock
 from sessionkeeper.storage.memory import MemoryBackend
 from sessionkeeper.storage.platform import FileSystem
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from sessionkeeper.config import Config
     from sessionkeeper.engine.commands import Prepared
@@ -136,6 +140,9 @@ class StoreTree:
         self.layout = Layout.of(config.path, config.layout)
         self.exit_reason: ExitReason | None = None
         self._lock: FolderLock | None = None
+        # Set if there is a journal; checkpoints are none of a backend's general business.
+        self.journaled: JournaledBackend | None = None
+        self._checkpointer = ServerRef("sessionkeeper.checkpointer", timers=self.clock)
         self._terminal = threading.Event()
         self._nonce = secrets.token_hex(6)
         self._numbers = itertools.count(1)
@@ -168,7 +175,18 @@ class StoreTree:
     def _backend(self, fs: FileSystem) -> Backend:
         if self.config.in_memory:
             return MemoryBackend()
-        return FileBackend(self.layout, self.clock, fs=fs, on_event=self.events.publish)
+        tell, backups = self.events.publish, self.config.max_backups
+        if self.config.durability == "file":
+            return FileBackend(self.layout, self.clock, fs=fs, max_backups=backups, on_event=tell)
+        self.journaled = JournaledBackend(
+            self.layout,
+            self.clock,
+            fs=fs,
+            max_backups=backups,
+            sync=self.config.durability == "journal",
+            on_event=tell,
+        )
+        return self.journaled
 
     def _start(self) -> SupervisorRef:
         self.actor.monitor(self._actor_ended)
@@ -195,11 +213,23 @@ class StoreTree:
             clock=self.clock,
             retention=Retention(config.retention_days, config.max_sessions),
             publish_event=self.events.publish,
+            checkpoints=self._checkpoints if self.journaled is not None else None,
+            sync=self.journaled.sync if self.journaled and config.durability == "os" else None,
         )
         # Transient: drained by close(), it ends in order and must not come back.
         children = [
             ChildSpec.server("store", self.actor, SessionStoreActor, parts, restart="transient"),
         ]
+        if self.journaled is not None:
+            children.append(
+                ChildSpec.server(
+                    "checkpointer",
+                    self._checkpointer,
+                    Checkpointer,
+                    self.journaled,
+                    self.actor,
+                ),
+            )
         if config.watch and not config.in_memory:
             watcher = ServerRef("sessionkeeper.watcher", timers=self.clock)
             children.append(
@@ -214,6 +244,18 @@ class StoreTree:
                 ),
             )
         return children
+
+    def _checkpoints(self, suspect: Callable[[Sequence[str]], object]) -> Checkpoints:
+        journaled = self.journaled
+        if journaled is None:
+            raise AssertionError("a store without a journal has no checkpoints")
+        return Checkpoints(
+            journaled,
+            self._checkpointer,
+            self.config.checkpoint_bytes,
+            self.events.publish,
+            suspect,
+        )
 
     # --- use --------------------------------------------------------------------------------
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from sessionkeeper.errors import SessionKeeperError
+from sessionkeeper.errors import CorruptDocument, SessionKeeperError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from datetime import datetime
     from pathlib import Path
 
-    from sessionkeeper.session import Saved
+    from sessionkeeper.session import Chunk, Saved
     from sessionkeeper.storage.documents import Document, Record
 
 
@@ -21,6 +21,43 @@ class Put:
     """Store this version of a session, in place of the one before."""
 
     document: Document
+
+    @property
+    def record(self) -> Record:
+        """The version that it makes."""
+        return self.document.record
+
+
+@dataclass(frozen=True, slots=True)
+class Append:
+    """Add messages at the end of a session that exists.
+
+    Attributes:
+        record: The version that it makes.
+        base: The version it is made upon.
+        chunks: The messages that are added.
+        whole: The session with them, if the one before was at hand.
+    """
+
+    record: Record
+    base: Record
+    chunks: tuple[Chunk, ...]
+    whole: Document | None = None
+
+    def upon(self, base: Document | None) -> Document:
+        """The version that it makes, whole, given the one before.
+
+        Raises:
+            CorruptDocument: That is not the version it was made upon.
+        """
+        if self.whole is not None:
+            return self.whole
+        if base is None or base.record.lsn != self.base.lsn:
+            raise CorruptDocument(
+                "its file is not the version that was changed",
+                session_id=self.record.session_id,
+            )
+        return base.with_appended(self.chunks, self.record)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +79,7 @@ class Trash:
     request_id: str
 
 
-Change = Put | Trash
+Change = Put | Append | Trash
 
 
 class CommitUncertain(SessionKeeperError):
@@ -69,6 +106,8 @@ ProblemKind = Literal[
     "adopted",  # a hand-made file, taken
     "vanished",  # a file that was removed by hand
     "conflict",  # a hand edit that met a write, kept aside
+    "healed",  # a damaged session brought back from its backup
+    "journal",  # part of the journal is damaged; what could be read of it was used
 ]
 
 
@@ -90,6 +129,7 @@ class RecoveryReport:
         records: Every session that can be used, by id.
         lsn: The highest log sequence number seen; 0 for none.
         problems: What was not as it should be, and what was done about it.
+        replayed: How many changes the journal held that the files did not.
         swept: How many unpublished temporaries of a dead owner were removed.
         seconds: How long the scan took.
         removed: The requests that deletes in the trash fulfilled, and those that the deleted
@@ -99,6 +139,7 @@ class RecoveryReport:
     records: dict[str, Record] = field(default_factory=dict)
     lsn: int = 0
     problems: list[Problem] = field(default_factory=list)
+    replayed: int = 0
     swept: int = 0
     seconds: float = 0.0
     removed: dict[str, Saved | bool] = field(default_factory=dict)
@@ -115,6 +156,8 @@ class RecoveryReport:
     def __str__(self) -> str:
         """The report for a person, one finding a line."""
         lines = [f"{len(self.records)} sessions recovered in {self.seconds:.3f} s"]
+        if self.replayed:
+            lines.append(f"{self.replayed} changes replayed from the journal")
         if self.swept:
             lines.append(f"{self.swept} unpublished temporaries removed")
         lines += [f"{p.kind}: {p.path.name}: {p.detail}" for p in self.problems]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sessionkeeper.storage.backend import Put, Reconciled, RecoveryReport, Trash
+from sessionkeeper.storage.backend import Append, Put, Reconciled, RecoveryReport, Trash
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -37,7 +37,10 @@ class MemoryBackend:
         """Apply changes in order. See `Backend.commit`."""
         for change in batch:
             if isinstance(change, Put):
-                self._documents[change.document.record.session_id] = change.document
+                self._documents[change.record.session_id] = change.document
+            elif isinstance(change, Append):
+                session_id = change.record.session_id
+                self._documents[session_id] = change.upon(self._documents.get(session_id))
             else:
                 document = self._documents.pop(change.record.session_id)
                 self._removed.append((change, document))

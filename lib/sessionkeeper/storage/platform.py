@@ -7,24 +7,27 @@ through `replace`, `link` or `unlink`. Differences between systems stay in here.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import os
 import stat
 from collections import deque
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, cast
 
 from sessionkeeper.layout import FILE_MODE, FOLDER_MODE
 from sessionkeeper.slices import SLICE, Pace
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from sessionkeeper.session import Chunk
 
 IOV_MAX = 1024
+# From so many files on, one sync of the whole file system is faster than one for each.
+_MANY_FILES = 8
 # So much is asked for at least, for a file may have grown since its size was looked at.
 _LEAST_READ = 64 * 1024
 # A session file is read whole; more than this is no session (a gigabyte of JSON).
@@ -82,10 +85,7 @@ class FileSystem:
             raise
 
     def begin_new(self, path: Path, chunks: Sequence[Chunk]) -> int:
-        """Write a file that did not exist, and let the medium begin with it.
-
-        Many files begun before the first is finished are synced much faster than one by one:
-        their blocks are on the way when the first sync is asked for.
+        """Write a file that did not exist; it is not durable yet.
 
         Returns:
             The open descriptor, for `finish_new`.
@@ -96,15 +96,34 @@ class FileSystem:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
         try:
             _write_all(descriptor, chunks)
-            if hasattr(os, "posix_fadvise"):
-                # On Linux this starts the writeback without waiting for it.
-                os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
         except BaseException:
             os.close(descriptor)
             with contextlib.suppress(OSError):
                 path.unlink()
             raise
         return descriptor
+
+    def write_unsynced(self, path: Path, chunks: Sequence[Chunk]) -> Signature:
+        """Write a file that did not exist; its bytes become durable with `sync_files`.
+
+        Raises:
+            OSError: As the system said; the file is removed again.
+        """
+        descriptor = self.begin_new(path, chunks)
+        try:
+            return Signature.of(os.fstat(descriptor))
+        finally:
+            os.close(descriptor)
+
+    def start_writeback(self, descriptor: int) -> None:
+        """Let the medium begin with a file, without waiting for it.
+
+        Many files begun before the first is finished are synced much faster than one by one:
+        their blocks are on the way when the first sync is asked for.
+        """
+        if hasattr(os, "posix_fadvise"):
+            # On Linux it does just that.
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
 
     def finish_new(self, descriptor: int) -> Signature:
         """Make the bytes of a file that was begun durable, and close it in any case."""
@@ -117,6 +136,61 @@ class FileSystem:
     def sync(self, descriptor: int) -> None:
         """Make a file's bytes durable. A failure is final for that descriptor: never retried."""
         os.fsync(descriptor)
+
+    def sync_files(self, folder: Path, paths: Sequence[Path]) -> None:
+        """Make the bytes of many files of one file system durable; those gone are left out.
+
+        Where the system can sync a whole file system, many files cost little more than one.
+        """
+        if len(paths) >= _MANY_FILES and _syncfs is not None:
+            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                if _syncfs(descriptor) != 0:
+                    number = ctypes.get_errno()
+                    raise OSError(number, os.strerror(number), str(folder))
+            finally:
+                os.close(descriptor)
+            return
+        for path in paths:
+            try:
+                descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            except FileNotFoundError:
+                continue
+            try:
+                self.sync(descriptor)
+            finally:
+                os.close(descriptor)
+
+    # --- files that are written in place ----------------------------------------------------
+
+    def create_blank(self, path: Path, head: bytes, size: int) -> None:
+        """Make a file of `size` bytes, `head` and then zeros, all of it on the medium.
+
+        Later writes into it need no new block, so a full disk cannot refuse them and a sync has
+        no metadata to write. Its name takes `sync_folder`.
+
+        Raises:
+            OSError: As the system said; the file is removed again.
+        """
+        zeros = memoryview(bytes(min(size, SLICE)))
+        rest = size - len(head)
+        chunks: list[Chunk] = [head]
+        chunks += [zeros[: min(SLICE, rest - at)] for at in range(0, rest, SLICE)]
+        self.write_new(path, chunks)
+
+    def open_blank(self, path: Path) -> int:
+        """Open a file made by `create_blank`, to write in it."""
+        return os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+
+    def write_at(self, descriptor: int, chunks: Sequence[Chunk], offset: int) -> None:
+        """Write in place, whole or with an error that leaves any part of it written."""
+        _write_all(descriptor, chunks, offset)
+
+    def sync_data(self, descriptor: int) -> None:
+        """Make what was written in place durable. A failure is final, as in `sync`."""
+        _fdatasync(descriptor)
+
+    # --- names ------------------------------------------------------------------------------
 
     def replace(self, source: Path, target: Path) -> None:
         """Rename over whatever is there; atomic, not yet durable."""
@@ -183,10 +257,30 @@ class FileSystem:
             yield from entries
 
 
-def _write_all(descriptor: int, chunks: Sequence[Chunk]) -> None:
+def _load_syncfs() -> Callable[[int], int] | None:
+    """The system's syncfs(2), which Python does not offer; None where there is none."""
+    try:
+        function = ctypes.CDLL(None, use_errno=True).syncfs
+    except (OSError, AttributeError):
+        return None
+    function.argtypes = [ctypes.c_int]
+    function.restype = ctypes.c_int
+    return cast("Callable[[int], int]", function)
+
+
+_syncfs: Final = _load_syncfs()
+_fdatasync: Final = getattr(os, "fdatasync", os.fsync)
+
+
+def _write_all(descriptor: int, chunks: Sequence[Chunk], offset: int | None = None) -> None:
     pending = deque(memoryview(chunk) for chunk in chunks if chunk)
     while pending:
-        written = os.writev(descriptor, _next_slice(pending))
+        buffers = _next_slice(pending)
+        if offset is None:
+            written = os.writev(descriptor, buffers)
+        else:
+            written = os.pwritev(descriptor, buffers, offset)
+            offset += written
         while written:  # a short write stops anywhere, also inside a chunk
             head = pending.popleft()
             if written < len(head):

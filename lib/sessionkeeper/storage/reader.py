@@ -17,19 +17,23 @@ from sessionkeeper.layout import SUFFIX, plain_stem
 from sessionkeeper.storage.backend import Problem, Reconciled, RecoveryReport
 from sessionkeeper.storage.documents import decode_document, decode_foreign
 from sessionkeeper.storage.examine import Known, Valid, examine
+from sessionkeeper.storage.journal import Journal
 from sessionkeeper.storage.names import NameTable
 from sessionkeeper.storage.platform import Signature
+from sessionkeeper.storage.replay import Entries, Hands, Replayed, replay
 from sessionkeeper.storage.trash import TrashFolder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from datetime import datetime
     from pathlib import Path
 
     from sessionkeeper.clock import Clock
     from sessionkeeper.layout import Layout
-    from sessionkeeper.storage.backend import Change
+    from sessionkeeper.storage.backend import Change, Trash
     from sessionkeeper.storage.documents import Document
+    from sessionkeeper.storage.entries import Entry, ReferenceEntry
+    from sessionkeeper.storage.pending import Pending
     from sessionkeeper.storage.platform import FileSystem
 
 
@@ -49,6 +53,10 @@ class FolderReader:
         # What stands where a session's file could be, and must not be replaced.
         self._blocked: dict[str, tuple[Signature | None, SessionKeeperError]] = {}
         self._trash = TrashFolder(fs, layout.trash)
+        # What the journal holds and the files do not, by session; also read by other threads.
+        self._pending: dict[str, Pending] = {}
+        # Removals that are decided and whose files are still there, by session.
+        self._unmoved: dict[str, Trash] = {}
 
     def recover(self) -> RecoveryReport:
         """Look at every file; whatever cannot be used is reported and left alone."""
@@ -57,11 +65,70 @@ class FolderReader:
         self._start_over()
         for path in self._session_paths():
             self._scan(path, None, report)
+        entries = Entries.of(Journal(self._fs, self._layout.journal).read().records)
+        report.lsn = max(report.lsn, entries.lsn)
+        self._pending, self._unmoved = {}, {}
+        for session_id, own in entries.by_session.items():
+            self._enter_replayed(session_id, own, report, self._hide)
         report.seconds = time.perf_counter() - started
         return report
 
+    def _hide(self, change: Trash, pending: Pending | None) -> None:
+        """Hold back a session that is removed, and whose file the owner has not moved yet."""
+        del pending
+        self._unmoved[change.record.session_id] = change
+
+    def _enter_replayed(
+        self,
+        session_id: str,
+        entries: Sequence[Entry],
+        report: RecoveryReport,
+        remove: Callable[[Trash, Pending | None], None],
+    ) -> Replayed:
+        """Apply a session's journal records to what its file holds, and enter what comes out."""
+        stem = self._names.stem_for(session_id)
+        hands = Hands(
+            self._load_reference,
+            remove,
+            lambda entry: self._trash.holds(entry.lsn, stem, entry.base_lsn),
+        )
+        found = replay(entries, report.records.get(session_id), hands)
+        report.replayed += found.changes
+        for detail in found.problems:
+            report.problems.append(Problem("journal", self._path(stem), detail, session_id))
+        if found.record is None:
+            report.records.pop(session_id, None)
+            return found
+        report.records[session_id] = found.record
+        if found.pending is not None:
+            self._pending[session_id] = found.pending
+            self._names.bind(session_id, stem)
+        return found
+
+    def _load_reference(self, entry: ReferenceEntry) -> Document | None:
+        """The document that a journal record names, if it was not renamed yet."""
+        try:
+            document = decode_document(self._fs.read(self._layout.temporaries / entry.temporary)[0])
+        except (OSError, CorruptDocument, NewerVersion):
+            return None
+        if document is None or document.record.lsn != entry.lsn:
+            return None
+        return document
+
     def read(self, session_id: str) -> Document | None:
-        """The version in the session's file; see `Backend.read`."""
+        """The version in the session's file and what was added since; see `Backend.read`."""
+        pending = self._pending.get(session_id)
+        if session_id in self._unmoved and (pending is None or pending.base is None):
+            return None
+        if pending is None:
+            return self._read_file(session_id)
+        return self._whole(session_id, pending)
+
+    def _whole(self, session_id: str, pending: Pending) -> Document | None:
+        base = pending.base or self._read_file(session_id)
+        return None if base is None else pending.upon(base)
+
+    def _read_file(self, session_id: str) -> Document | None:
         stem = self._names.find(session_id)
         if stem is None:
             self._raise_if_blocked(plain_stem(session_id), session_id)
@@ -84,7 +151,13 @@ class FolderReader:
 
     def keys(self) -> Iterator[str]:
         """The ids of all sessions."""
-        return iter([known.record.session_id for known in list(self._files.values())])
+        ids = dict.fromkeys(known.record.session_id for known in list(self._files.values()))
+        for session_id in list(self._unmoved):
+            ids.pop(session_id, None)
+        for session_id, pending in list(self._pending.items()):
+            if pending.base is not None:
+                ids[session_id] = None
+        return iter(ids)
 
     def trashed(self, session_id: str) -> Document | None:
         """The version deleted last that is still in the trash."""

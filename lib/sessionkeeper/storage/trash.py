@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from sessionkeeper.errors import CorruptDocument, NewerVersion
 from sessionkeeper.events import logger
 from sessionkeeper.session import Saved
 from sessionkeeper.storage.documents import decode_document
@@ -55,8 +56,13 @@ class TrashFolder:
         self._fs = fs
         self._folder = folder
 
-    def stage(self, change: Trash, stem: str) -> Path:
-        """Write the manifest of a removal durably.
+    def stage(self, change: Trash, stem: str, *, sync: bool = True) -> Path:
+        """Write the manifest of a removal.
+
+        Args:
+            change: The removal.
+            stem: The session's file stem.
+            sync: Whether the manifest is durable on return.
 
         Returns:
             The folder the session's file is to be moved into.
@@ -64,6 +70,9 @@ class TrashFolder:
         record = change.record
         folder = self._folder / f"{change.lsn:016x}-{stem}"
         self._fs.make_folder(folder)
+        path = folder / MANIFEST
+        if self._fs.status(path) is not None:
+            self._fs.unlink(path)  # of a removal that a crash left half done
         manifest = {
             "session_id": record.session_id,
             "reason": change.reason,
@@ -71,9 +80,23 @@ class TrashFolder:
             "request_id": change.request_id,
             "requests": [[r.request_id, r.generation, r.message_count] for r in record.requests],
         }
-        self._fs.write_new(folder / MANIFEST, [orjson.dumps(manifest, option=orjson.OPT_INDENT_2)])
-        self._fs.sync_folder(folder)
+        content = [orjson.dumps(manifest, option=orjson.OPT_INDENT_2)]
+        if sync:
+            self._fs.write_new(path, content)
+            self._fs.sync_folder(folder)
+        else:
+            self._fs.write_unsynced(path, content)
         return folder
+
+    def holds(self, lsn: int, stem: str, base_lsn: int) -> bool:
+        """Whether the removal of that number is complete, with the version it removed."""
+        folder = self._folder / f"{lsn:016x}-{stem}"
+        try:
+            found = decode_document(self._fs.read(folder / SESSION)[0])
+        except (OSError, CorruptDocument, NewerVersion):
+            return False
+        whole = found is not None and found.record.lsn == base_lsn
+        return whole and self._entry(folder) is not None
 
     def sync(self) -> None:
         """Make the names of the removals durable."""

@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 
 Operation = Literal[
     "write_new",
+    "write_at",
     "sync",
+    "sync_data",
+    "sync_files",
     "replace",
     "link",
     "unlink",
@@ -41,6 +44,7 @@ class Fault:
         skip: How many calls pass before it.
         times: How many calls in a row fail.
         after: Whether the operation is done before it fails.
+        name: Only calls about a file of that name count; empty: all.
     """
 
     operation: str
@@ -48,10 +52,11 @@ class Fault:
     skip: int = 0
     times: int = 1
     after: bool = False
+    name: str = ""
 
-    def due(self, operation: str) -> bool:
+    def due(self, operation: str, name: str = "") -> bool:
         """Count a call, and say whether it fails."""
-        if operation != self.operation or not self.times:
+        if operation != self.operation or not self.times or self.name not in ("", name):
             return False
         if self.skip:
             self.skip -= 1
@@ -74,11 +79,11 @@ class _Plan:
         with self._lock:
             self._faults.clear()
 
-    def enter(self, operation: str) -> Fault | None:
+    def enter(self, operation: str, name: str = "") -> Fault | None:
         """Note a call; raise if a fault is due before it, return one that is due after it."""
         with self._lock:
             self.calls.append(operation)
-            due = next((fault for fault in self._faults if fault.due(operation)), None)
+            due = next((fault for fault in self._faults if fault.due(operation, name)), None)
         if due is not None and not due.after:
             raise due.error
         return due
@@ -123,6 +128,24 @@ class FaultyFileSystem(FileSystem):
         _leave(due)
         return descriptor
 
+    def write_at(self, descriptor: int, chunks: Sequence[Chunk], offset: int) -> None:
+        """See `FileSystem`."""
+        due = self._plan.enter("write_at")
+        super().write_at(descriptor, chunks, offset)
+        _leave(due)
+
+    def sync_data(self, descriptor: int) -> None:
+        """See `FileSystem`."""
+        due = self._plan.enter("sync_data")
+        super().sync_data(descriptor)
+        _leave(due)
+
+    def sync_files(self, folder: Path, paths: Sequence[Path]) -> None:
+        """See `FileSystem`; few files are also a `sync` each."""
+        due = self._plan.enter("sync_files")
+        super().sync_files(folder, paths)
+        _leave(due)
+
     def sync(self, descriptor: int) -> None:
         """See `FileSystem`."""
         due = self._plan.enter("sync")
@@ -131,7 +154,7 @@ class FaultyFileSystem(FileSystem):
 
     def replace(self, source: Path, target: Path) -> None:
         """See `FileSystem`."""
-        due = self._plan.enter("replace")
+        due = self._plan.enter("replace", target.name)
         super().replace(source, target)
         _leave(due)
 
@@ -155,7 +178,7 @@ class FaultyFileSystem(FileSystem):
 
     def read(self, path: Path) -> tuple[list[bytes], Signature]:
         """See `FileSystem`."""
-        due = self._plan.enter("read")
+        due = self._plan.enter("read", path.name)
         found = super().read(path)
         _leave(due)
         return found

@@ -1,0 +1,125 @@
+"""Backups: the versions that were replaced, kept as second names of the same bytes."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+from collections import deque
+from typing import TYPE_CHECKING
+
+from sessionkeeper.errors import CorruptDocument, NewerVersion
+from sessionkeeper.layout import SUFFIX, belongs
+from sessionkeeper.storage.documents import decode_document
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from sessionkeeper.storage.documents import Document, Record
+    from sessionkeeper.storage.platform import FileSystem
+
+_NAME = re.compile(r"\d{10}-\d{8}T\d{12}Z\.json")
+# So many sessions' lists of backups are kept in memory; others are read again when needed.
+_REMEMBERED = 4096
+
+
+class Backups:
+    """The folder of one store's backups: one folder for each session.
+
+    A backup is named by its generation and its time, so that names sort by generation. A hand
+    edit that met a write lies beside them, under a name of its own, and is never removed.
+
+    Args:
+        fs: The file system.
+        folder: Where they lie.
+        limit: How many of a session are kept; 0 for none.
+    """
+
+    def __init__(self, fs: FileSystem, folder: Path, limit: int) -> None:
+        self._fs = fs
+        self._folder = folder
+        self._limit = limit
+        self._names: dict[str, deque[str]] = {}
+
+    def of(self, stem: str) -> Path:
+        """The folder of one session's backups."""
+        return self._folder / stem
+
+    def keep(self, stem: str, target: Path, record: Record) -> None:
+        """Keep the version that is about to be replaced; the oldest beyond the limit goes.
+
+        Raises:
+            OSError: As the system said.
+        """
+        if not self._limit:
+            return
+        name = f"{record.generation:010}-{record.updated_at:%Y%m%dT%H%M%S%f}Z{SUFFIX}"
+        names = self._names.get(stem)
+        if names is None:
+            names = self._remember(stem)
+        try:
+            self._fs.link(target, self.of(stem) / name)
+        except FileExistsError:
+            return  # kept before a crash that came before the replacement
+        names.append(name)
+        while len(names) > self._limit:
+            self._fs.unlink(self.of(stem) / names[0])
+            names.popleft()
+
+    def forget(self, stem: str) -> None:
+        """The folder was moved, with the session."""
+        self._names.pop(stem, None)
+
+    def keep_edit(self, stem: str, target: Path, lsn: int) -> Path:
+        """Keep a hand-made version, durably.
+
+        Args:
+            stem: The session's file stem.
+            target: The file.
+            lsn: The number of the change that meets it.
+
+        Returns:
+            Where it is kept.
+
+        Raises:
+            OSError: As the system said.
+        """
+        folder = self.of(stem)
+        self._fs.make_folder(folder)
+        # A crash after the link leaves the number unused: the next try meets its own copy.
+        for copy in itertools.count(1):
+            aside = folder / f"{lsn:016x}-edited-{copy}{SUFFIX}"
+            there = self._fs.status(aside)
+            if there is None:
+                self._fs.link(target, aside)
+            if there is None or os.path.samestat(there, target.lstat()):
+                break
+        self._fs.sync_folder(folder)
+        self._fs.sync_folder(self._folder)
+        return aside
+
+    def newest_valid(self, stem: str) -> Document | None:
+        """The newest backup that is whole and belongs to that file."""
+        for name in reversed(self._listed(stem)):
+            try:
+                document = decode_document(self._fs.read(self.of(stem) / name)[0])
+            except (OSError, CorruptDocument, NewerVersion):
+                continue  # damaged too, or gone: the one before may not be
+            if document is not None and belongs(stem, document.record.session_id):
+                return document
+        return None
+
+    def _remember(self, stem: str) -> deque[str]:
+        if len(self._names) >= _REMEMBERED:
+            self._names.clear()
+        names = self._names[stem] = deque(self._listed(stem))
+        if not names:
+            self._fs.make_folder(self.of(stem))
+        return names
+
+    def _listed(self, stem: str) -> list[str]:
+        try:
+            entries = list(self._fs.entries(self.of(stem)))
+        except FileNotFoundError:
+            return []
+        return sorted(entry.name for entry in entries if _NAME.fullmatch(entry.name))

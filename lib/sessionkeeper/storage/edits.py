@@ -1,0 +1,245 @@
+"""Files made, changed or removed by hand: told from rot, taken, and never lost."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from sessionkeeper.errors import PathBlocked, SessionKeeperError, StorageFailed
+from sessionkeeper.storage.backend import (
+    SETTLE,
+    CommitUncertain,
+    Problem,
+    Put,
+    Reconciled,
+    RecoveryReport,
+)
+from sessionkeeper.storage.examine import Known, Valid, examine
+from sessionkeeper.storage.folder import SessionFolder
+from sessionkeeper.storage.platform import Signature
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from sessionkeeper.storage.documents import Document
+
+
+class EditableFolder(SessionFolder):
+    """A session folder that people may work in while the store is open, or closed."""
+
+    # --- when the store comes up ------------------------------------------------------------
+
+    def _scan_folder(self, report: RecoveryReport) -> list[tuple[Path, Valid, Known | None]]:
+        """Examine every file and enter what can be used; returns what was made by hand.
+
+        A file whose signature is as it was published is not read again, so that a restart within
+        one process is quick.
+        """
+        before = self._files
+        self._start_over()
+        hand_made: list[tuple[Path, Valid, Known | None]] = []
+        for path in self._session_paths():
+            known = before.get(path.stem)
+            if known is not None and self._unchanged(path, known):
+                self._admit(path, known, report)
+                continue
+            valid = self._scan(path, known, report)
+            if valid is not None and _is_hand_made(valid, known):
+                hand_made.append((path, valid, known))
+        return hand_made
+
+    def _healing(self, report: RecoveryReport) -> list[Document]:
+        """The newest valid backups of sessions whose files were just set aside.
+
+        Each becomes a generation of its own, so that nobody takes it for the one that was lost.
+        """
+        healed: list[Document] = []
+        for problem in [p for p in report.problems if p.kind in ("corrupt", "rot")]:
+            stem = problem.path.stem
+            backup = self._backups.newest_valid(stem)
+            if backup is None or backup.record.session_id in report.records:
+                continue
+            report.lsn += 1
+            record = replace(
+                backup.record,
+                generation=backup.record.generation + 1,
+                lsn=report.lsn,
+                requests=tuple(r for r in backup.record.requests if r.keyed),
+            )
+            report.records[record.session_id] = record
+            detail = f"generation {backup.record.generation} was brought back from its backup"
+            report.problems.append(Problem("healed", problem.path, detail, record.session_id))
+            self._tell("healed", problem.path, detail, record.session_id)
+            healed.append(replace(backup, record=record))
+        return healed
+
+    def _take_at_recovery(
+        self,
+        path: Path,
+        found: Valid,
+        known: Known | None,
+        report: RecoveryReport,
+    ) -> None:
+        session_id = found.document.record.session_id
+        if self._names.find(session_id) != path.stem:
+            return  # a duplicate displaced it
+        try:
+            taken = self._take(path, found, known, report.lsn + 1)
+        except (StorageFailed, CommitUncertain, PathBlocked) as error:
+            self._leave(path, None, session_id)
+            report.problems.append(_not_taken(path, session_id, error))
+            del report.records[session_id]
+            return
+        report.lsn = taken.record.lsn
+        report.records[session_id] = taken.record
+        report.problems.append(_adopted(path, session_id))
+
+    def _unchanged(self, path: Path, known: Known) -> bool:
+        status = self._fs.status(path)
+        return status is not None and Signature.of(status) == known.signature
+
+    # --- hand-made changes ------------------------------------------------------------------
+
+    def reconcile(self, names: Sequence[str], lsn: int) -> Reconciled:
+        """Look at files that may have been changed by hand. See `Backend.reconcile`."""
+        self._check_identity()
+        result = Reconciled(lsn=lsn)
+        for path in self._reconcilable(names):
+            self._reconcile_one(path, result)
+        self._set_aside(result.problems)
+        return result
+
+    def _reconcile_one(self, path: Path, result: Reconciled) -> None:
+        known = self._files.get(path.stem)
+        try:
+            found = examine(self._fs, path, known, self._clock.now())
+        except FileNotFoundError:
+            self._blocked.pop(path.stem, None)
+            if known is not None:
+                self._forget(path.stem, known, result, "it was removed by hand")
+            return
+        if isinstance(found, Problem):
+            if found.kind == "corrupt" and not self._settled(path):
+                result.unsettled.append(path.name)
+                return
+            if known is not None:
+                self._forget(path.stem, known, result, found.detail)
+            self._block(found)
+            result.problems.append(found)
+            return
+        self._reconcile_valid(path, found, known, result)
+
+    def _settled(self, path: Path) -> bool:
+        """Whether a damaged file has been as it is for a while."""
+        status = self._fs.status(path)
+        now = self._clock.monotonic()
+        since = self._damaged.get(path.stem)
+        if status is not None and since is not None and since[0] == Signature.of(status):
+            if now - since[1] < SETTLE:
+                return False
+            del self._damaged[path.stem]
+            return True
+        if status is not None:
+            self._damaged[path.stem] = (Signature.of(status), now)
+        return False
+
+    def _reconcile_valid(
+        self,
+        path: Path,
+        found: Valid,
+        known: Known | None,
+        result: Reconciled,
+    ) -> None:
+        if known is not None and found.signature == known.signature:
+            return
+        record = found.document.record
+        stem = self._names.find(record.session_id)
+        if stem is not None and stem != path.stem:
+            double = Problem("duplicate", path, f"{stem}.json is in use", record.session_id)
+            self._block(double)
+            result.problems.append(double)
+            return
+        if known is not None and found.ours and record == known.record:
+            self._enter(path.stem, Known(record, found.signature))  # touched, or copied back
+            return
+        try:
+            taken = self._take(path, found, known, result.lsn + 1)
+        except (StorageFailed, PathBlocked) as error:
+            self._leave(path, known, record.session_id)
+            result.problems.append(_not_taken(path, record.session_id, error))
+            return
+        result.lsn = taken.record.lsn
+        result.records.append(taken.record)
+        result.problems.append(_adopted(path, record.session_id))
+
+    def _take(self, path: Path, found: Valid, known: Known | None, lsn: int) -> Document:
+        """Make a hand-made version the session's next generation, its own bytes kept aside.
+
+        Raises:
+            StorageFailed: There is no room for it; the file is as it was.
+            PathBlocked: Something came in the way.
+        """
+        record = found.document.record
+        merged = self._with_unpublished(found.document)
+        generation = merged.record.generation
+        if known is not None:
+            generation = max(generation, known.record.generation + 1)
+        taken = replace(
+            merged,
+            record=replace(
+                merged.record,
+                generation=generation,
+                lsn=lsn,
+                requests=tuple(r for r in merged.record.requests if r.keyed),
+            ),
+        )
+        try:
+            self._backups.keep_edit(path.stem, path, lsn)
+        except OSError as error:
+            raise StorageFailed(f"no copy could be kept: {error}", path=path) from error
+        self._kept_aside[path.stem] = found.signature
+        # An edit that follows this one has another signature, and is kept aside as well.
+        self._enter(path.stem, Known(record, found.signature))
+        self.commit([Put(taken)])
+        self._tell("adopted", path, "made or edited by hand", record.session_id)
+        return taken
+
+    def _with_unpublished(self, document: Document) -> Document:
+        """A hand-made version, with whatever was acknowledged upon the version before it."""
+        return document
+
+    def _leave(self, path: Path, known: Known | None, session_id: str) -> None:
+        """Go back to what was known; the next comparison of the folder tries again."""
+        if known is not None:
+            self._enter(path.stem, known)
+            return
+        self._files.pop(path.stem, None)
+        self._names.release(session_id)
+
+    def _forget(self, stem: str, known: Known, result: Reconciled, detail: str) -> None:
+        session_id = known.record.session_id
+        del self._files[stem]
+        self._names.release(session_id)
+        result.vanished.append(session_id)
+        result.problems.append(Problem("vanished", self._path(stem), detail, session_id))
+        self._tell("vanished", self._path(stem), detail, session_id)
+
+
+def _is_hand_made(valid: Valid, known: Known | None) -> bool:
+    """Whether a person wrote it: no checksum of ours, or an older version put back.
+
+    A version newer than the one known was published just before a crash.
+    """
+    if not valid.ours:
+        return True
+    return known is not None and valid.document.record.lsn < known.record.lsn
+
+
+def _not_taken(path: Path, session_id: str, error: SessionKeeperError) -> Problem:
+    detail = f"made or edited by hand, and not taken yet: {error.args[0]}"
+    return Problem("unreadable", path, detail, session_id)
+
+
+def _adopted(path: Path, session_id: str) -> Problem:
+    return Problem("adopted", path, "made or edited by hand", session_id)

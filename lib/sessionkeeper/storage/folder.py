@@ -1,0 +1,248 @@
+"""The writing side of a session folder: staging, publishing, keeping aside, setting aside."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import stat
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sessionkeeper.errors import CorruptDocument, PathBlocked, StorageFailed, StoreGone
+from sessionkeeper.events import Event
+from sessionkeeper.storage import trash
+from sessionkeeper.storage.backups import Backups
+from sessionkeeper.storage.documents import decode_document
+from sessionkeeper.storage.examine import Known
+from sessionkeeper.storage.platform import FileSystem, Signature
+from sessionkeeper.storage.quarantine import Quarantine
+from sessionkeeper.storage.reader import FolderReader
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Sequence
+    from datetime import datetime
+    from pathlib import Path
+
+    from sessionkeeper.clock import Clock
+    from sessionkeeper.events import EventKind
+    from sessionkeeper.layout import Layout
+    from sessionkeeper.storage.backend import Change, Problem
+    from sessionkeeper.storage.documents import Document
+
+# These are moved to the quarantine; all other problems are left where they are.
+_QUARANTINED = frozenset({"corrupt", "rot", "id-mismatch"})
+# Of these an event has told already.
+_TOLD = frozenset({"adopted", "vanished", "healed", "journal"})
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """A version in a temporary of its own, ready to be renamed."""
+
+    document: Document
+    stem: str
+    temporary: Path
+    signature: Signature
+
+
+def prepare_folders(fs: FileSystem, layout: Layout) -> None:
+    """Create the folders of a store that are missing, and make their names durable."""
+    missing = [folder for folder in layout.folders() if fs.status(folder) is None]
+    for folder in missing:
+        fs.make_folder(folder)
+    for parent in dict.fromkeys(folder.parent for folder in missing):
+        fs.sync_folder(parent)
+
+
+class SessionFolder(FolderReader, ABC):
+    """What both durability levels on the disk have in common.
+
+    One thread commits; any thread reads.
+
+    Args:
+        layout: The folders; they exist (`prepare_folders`).
+        clock: For the times of hand-made files and of the quarantine.
+        fs: The file system.
+        max_backups: How many replaced versions of each session are kept.
+        on_event: Called for whatever is found or done that nobody asked for.
+    """
+
+    def __init__(
+        self,
+        layout: Layout,
+        clock: Clock,
+        *,
+        fs: FileSystem | None = None,
+        max_backups: int = 5,
+        on_event: Callable[[Event], None] = lambda _: None,
+    ) -> None:
+        super().__init__(layout, fs or FileSystem(), clock)
+        self._on_event = on_event
+        self._numbers = itertools.count(1)
+        self._backups = Backups(self._fs, layout.backups, max_backups)
+        self._quarantine = Quarantine(self._fs, layout.quarantine, clock)
+        # Edits kept aside for a change that is still to replace them.
+        self._kept_aside: dict[str, Signature] = {}
+        # Damaged files that may be in the making, and since when they are as they are.
+        self._damaged: dict[str, tuple[Signature, float]] = {}
+        self._identity = self._identify()
+
+    @abstractmethod
+    def commit(self, batch: Sequence[Change]) -> None:
+        """Apply changes in order. See `Backend.commit`."""
+
+    # --- publishing -------------------------------------------------------------------------
+
+    def _stem_for_put(self, document: Document) -> str:
+        """The stem of the file that is to be written.
+
+        Raises:
+            PathBlocked: Something stands there that is not to be replaced.
+        """
+        session_id = document.record.session_id
+        stem = self._names.stem_for(session_id)
+        self._raise_if_blocked(stem, session_id)
+        target = self._path(stem)
+        status = self._fs.status(target)
+        if status is not None and not stat.S_ISREG(status.st_mode):
+            raise PathBlocked(f"{target.name} is no file", session_id=session_id, path=target)
+        return stem
+
+    def _new_temporary(self) -> Path:
+        return self._layout.temporaries / f"{os.getpid()}-{next(self._numbers)}.tmp"
+
+    def _remove_temporary(self, path: Path) -> bool:
+        try:
+            self._fs.unlink(path)
+        except FileNotFoundError:
+            return False  # a sweep was faster
+        except OSError as error:  # the next recovery sweeps again
+            self._tell("ignored", path, f"could not be removed: {error}")
+            return False
+        return True
+
+    def _publish(self, staged: Staged) -> None:
+        """Rename a temporary to the session's file; what it replaces is kept.
+
+        Raises:
+            OSError: As the system said; the file is as it was.
+        """
+        target = self._path(staged.stem)
+        record = staged.document.record
+        if not self._keep_edit_aside(staged.stem, target, record.lsn):
+            self._back_up(staged.stem, target)
+        self._fs.replace(staged.temporary, target)
+        self._enter(staged.stem, Known(record, staged.signature))
+        self._kept_aside.pop(staged.stem, None)
+
+    def _back_up(self, stem: str, target: Path) -> None:
+        known = self._files.get(stem)
+        if known is None:
+            return
+        try:
+            self._backups.keep(stem, target, known.record)
+        except OSError as error:  # a backup is no reason to refuse the change
+            self._tell("ignored", target, f"no backup was kept: {error}")
+
+    def _move_to_trash(self, stem: str, session_id: str, folder: Path) -> None:
+        """Move a session's file and backups into the folder of a removal.
+
+        Raises:
+            OSError: As the system said; the session's file moves first.
+        """
+        target, backups = self._path(stem), self._backups.of(stem)
+        if self._fs.status(target) is not None:
+            self._fs.replace(target, folder / trash.SESSION)
+        if self._fs.status(backups) is not None:
+            self._fs.replace(backups, folder / trash.BACKUPS)
+        self._backups.forget(stem)
+        self._files.pop(stem, None)
+        self._names.release(session_id)
+
+    def _keep_edit_aside(self, stem: str, target: Path, lsn: int) -> bool:
+        """Keep what is about to be replaced, if it is not what was last published there."""
+        status = self._fs.status(target)
+        known = self._files.get(stem)
+        if status is None:
+            return True
+        signature = Signature.of(status)
+        if signature == self._kept_aside.get(stem):
+            return True
+        if known and signature == known.signature:
+            return False
+        aside = self._backups.keep_edit(stem, target, lsn)
+        self._kept_aside[stem] = signature
+        self._tell("conflict", target, f"its hand-made version is kept as {aside.name}")
+        return True
+
+    # --- recovery ---------------------------------------------------------------------------
+
+    def _sweep(self, keep: Collection[str] = ()) -> int:
+        """Remove the temporaries of a dead owner, but for those named."""
+        swept = 0
+        for entry in list(self._fs.entries(self._layout.temporaries)):
+            if entry.is_file(follow_symlinks=False) and entry.name not in keep:
+                swept += self._remove_temporary(self._layout.temporaries / entry.name)
+        return swept
+
+    def purge(self, before: datetime) -> list[str]:
+        """Remove for good what was trashed before that instant.
+
+        Raises:
+            StorageFailed: The medium refused; what is left is tried again the next time.
+        """
+        try:
+            return self._trash.purge(before)
+        except OSError as error:
+            raise StorageFailed(f"the trash was not purged: {error}") from error
+
+    def _set_aside(self, problems: Sequence[Problem]) -> None:
+        for problem in problems:
+            if problem.kind in _QUARANTINED:
+                self._move_to_quarantine(problem)
+            elif problem.kind not in _TOLD:
+                self._tell("ignored", problem.path, f"{problem.kind}: {problem.detail}")
+
+    def _move_to_quarantine(self, problem: Problem) -> None:
+        """Move a file that cannot be read out of the way, with a note that says why."""
+        try:
+            aside = self._quarantine.take(problem.path, problem.kind, problem.detail)
+        except FileNotFoundError:
+            return  # somebody took it away meanwhile
+        except OSError as error:
+            # It stays where it is, blocked; it is neither used nor replaced.
+            self._tell("ignored", problem.path, f"{problem.detail}; not moved: {error}")
+            return
+        self._blocked.pop(problem.path.stem, None)
+        self._tell("quarantined", problem.path, f"{problem.detail}; now {aside.name}")
+
+    # --- the folder itself ------------------------------------------------------------------
+
+    def _decode(self, pieces: Sequence[bytes], path: Path, session_id: str) -> Document:
+        document = decode_document(pieces)
+        if document is None:
+            # Rot or a hand edit: the actor looks into it, a reader must not guess.
+            raise CorruptDocument(
+                f"{path.name} is not as it was written",
+                session_id=session_id,
+                path=path,
+            )
+        return document
+
+    def _identify(self) -> tuple[int, int] | None:
+        status = self._fs.status(self._layout.sessions)
+        return None if status is None else (status.st_dev, status.st_ino)
+
+    def _check_identity(self) -> None:
+        if self._identify() != self._identity:
+            raise StoreGone("the store's folder was removed or replaced", path=self._layout.root)
+
+    def _tell(
+        self,
+        kind: EventKind,
+        path: Path,
+        detail: str,
+        session_id: str | None = None,
+    ) -> None:
+        self._on_event(Event(kind, session_id, detail, path))

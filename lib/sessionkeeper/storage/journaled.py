@@ -1,0 +1,632 @@
+"""The durability level `journal`: a change is durable in the journal, files follow."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from sessionkeeper.errors import (
+    OutcomeUnknown,
+    SessionKeeperError,
+    StorageFailed,
+)
+from sessionkeeper.events import Event
+from sessionkeeper.session import Chunk
+from sessionkeeper.storage.backend import (
+    Append,
+    CommitUncertain,
+    Problem,
+    Put,
+    Reconciled,
+    RecoveryReport,
+    Trash,
+)
+from sessionkeeper.storage.documents import encode_document
+from sessionkeeper.storage.edits import EditableFolder
+from sessionkeeper.storage.entries import (
+    ForgetEntry,
+    append_entry,
+    forget_entry,
+    put_entry,
+    reference_entry,
+    trash_entry,
+)
+from sessionkeeper.storage.folder import Staged
+from sessionkeeper.storage.journal import Journal, JournalFailed
+from sessionkeeper.storage.lines import weight
+from sessionkeeper.storage.pending import Pending
+from sessionkeeper.storage.replay import Entries
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from sessionkeeper.clock import Clock
+    from sessionkeeper.layout import Layout
+    from sessionkeeper.storage.backend import Change
+    from sessionkeeper.storage.documents import Document
+    from sessionkeeper.storage.entries import Entry
+    from sessionkeeper.storage.examine import Known, Valid
+    from sessionkeeper.storage.journal import Log
+    from sessionkeeper.storage.platform import FileSystem
+
+# A document up to this size goes into the journal whole; a larger one is synced on its own.
+INLINE_BYTES = 64 * 1024
+# A file up to this size is rewritten by a checkpoint; a larger one only for as much again as
+# half of it, so that appending to a long session costs what is appended.
+REWRITE_BYTES = 1024 * 1024
+
+# So many sessions are prepared, and then renamed, together.
+GROUP = 64
+
+Body = list[Chunk]
+
+
+@dataclass(slots=True)
+class Checkpoint:
+    """One pass that makes the session files current and durable, and frees the journal.
+
+    Attributes:
+        up_to: The last frame that it makes superfluous.
+        sessions: The sessions whose files are behind.
+        files: Published files whose bytes may not be durable yet, by stem.
+        removals: Folders of removals that may not be durable yet, by session.
+        full: Whether long sessions are rewritten too, however little was added to them.
+    """
+
+    up_to: int
+    sessions: list[str]
+    files: set[str]
+    removals: dict[str, Path]
+    full: bool
+
+    def groups(self) -> Iterator[list[str]]:
+        """The sessions, in groups of which each is prepared and published together."""
+        for start in range(0, len(self.sessions), GROUP):
+            yield self.sessions[start : start + GROUP]
+
+
+class JournaledBackend(EditableFolder):
+    """The `Backend` of the durability levels `journal` and `os`.
+
+    A commit stages what it can, writes one frame, and renames. The frame decides: what fails
+    after it is made good by the next checkpoint, never reported as failed. Appends change no
+    file at all until then.
+
+    Args:
+        layout: The folders; they exist (`prepare_folders`).
+        clock: For the times of hand-made files and of the quarantine.
+        fs: The file system.
+        max_backups: How many replaced versions of each session are kept.
+        sync: Whether each commit is on the medium when it returns; else `sync` makes it so.
+        on_event: Called for whatever is found or done that nobody asked for.
+    """
+
+    def __init__(
+        self,
+        layout: Layout,
+        clock: Clock,
+        *,
+        fs: FileSystem | None = None,
+        max_backups: int = 5,
+        sync: bool = True,
+        on_event: Callable[[Event], None] = lambda _: None,
+    ) -> None:
+        super().__init__(layout, clock, fs=fs, max_backups=max_backups, on_event=on_event)
+        self._sync = sync
+        self._journal = Journal(self._fs, layout.journal)
+        # Files renamed since the last checkpoint, whose bytes are not synced.
+        self._unsynced: set[str] = set()
+        # Removals since then, by session, whose folders are not synced.
+        self._unsynced_removals: dict[str, Path] = {}
+        # Files whose sync failed: what memory shows of them proves nothing.
+        self._doubtful: set[str] = set()
+        self._suspended = False
+
+    @property
+    def live_bytes(self) -> int:
+        """How much of the journal a recovery would have to read."""
+        return self._journal.live_bytes
+
+    # --- commit -----------------------------------------------------------------------------
+
+    def commit(self, batch: Sequence[Change]) -> None:
+        """Apply changes in order; durable on return. See `Backend.commit`.
+
+        Raises:
+            OutcomeUnknown: The medium refused the journal while it was written; the next recovery
+                decides.
+        """
+        self._check_identity()
+        staged: dict[int, Staged] = {}
+        try:
+            entries = [self._stage(change, staged) for change in batch]
+            self._log(entries)
+        except (OSError, SessionKeeperError) as error:
+            for put in staged.values():
+                self._remove_temporary(put.temporary)
+            if isinstance(error, SessionKeeperError):
+                raise
+            raise StorageFailed(f"nothing was written: {error}", path=self._layout.root) from error
+        for change in batch:
+            self._apply(change, staged.get(id(change)))
+
+    def _log(self, entries: Sequence[Body]) -> None:
+        try:
+            self._journal.append(entries, sync=self._sync)
+        except JournalFailed as error:
+            self._suspend(str(error))
+            path = self._layout.journal
+            if error.untouched:
+                raise StorageFailed(f"nothing was written: {error}", path=path) from error
+            raise OutcomeUnknown(f"the journal could not be written: {error}", path=path) from error
+        if self._suspended:
+            self._suspended = False
+            self._on_event(Event("resumed", None, "the journal can be written", self._layout.root))
+
+    def _suspend(self, reason: str) -> None:
+        if not self._suspended:
+            self._suspended = True
+            self._on_event(Event("suspended", None, reason, self._layout.root))
+
+    def _stage(self, change: Change, staged: dict[int, Staged]) -> Body:
+        """Do what may fail before anything is decided; returns the journal record."""
+        if isinstance(change, Trash):
+            return trash_entry(change)
+        if isinstance(change, Append):
+            session_id = change.record.session_id
+            self._raise_if_blocked(self._names.stem_for(session_id), session_id)
+            return append_entry(change)
+        document = change.document
+        stem = self._stem_for_put(document)
+        pieces = encode_document(document)
+        temporary = self._new_temporary()
+        if weight(pieces) <= INLINE_BYTES:
+            signature = self._fs.write_unsynced(temporary, pieces)
+            staged[id(change)] = Staged(document, stem, temporary, signature)
+            return put_entry(pieces)
+        signature = self._fs.write_new(temporary, pieces)
+        staged[id(change)] = Staged(document, stem, temporary, signature)
+        # The record is no use without the name of the temporary.
+        self._fs.sync_folder(self._layout.temporaries)
+        record = document.record
+        return reference_entry(record.session_id, record.lsn, temporary.name)
+
+    # --- what is decided is done, now or at a checkpoint ------------------------------------
+
+    def _apply(self, change: Change, staged: Staged | None) -> None:
+        session_id = change.record.session_id
+        if isinstance(change, Append):
+            self._pending.setdefault(session_id, Pending()).appends.append(change)
+        elif isinstance(change, Trash):
+            self._unmoved[session_id] = change
+            self._move_removed(session_id)
+        elif staged is not None:
+            self._apply_put(staged)
+
+    def _apply_put(self, staged: Staged) -> None:
+        document = staged.document
+        session_id = document.record.session_id
+        if self._move_removed(session_id):
+            try:
+                self._sync_removal(session_id)
+                self._publish(staged)
+            except OSError as error:
+                self._tell("ignored", self._path(staged.stem), f"not renamed yet: {error}")
+            else:
+                self._unsynced.add(staged.stem)
+                self._pending.pop(session_id, None)
+                return
+        self._names.bind(session_id, staged.stem)
+        self._pending[session_id] = Pending(document)
+        self._remove_temporary(staged.temporary)
+
+    def _sync_removal(self, session_id: str) -> None:
+        """Make a removal durable before a session of that name is made anew.
+
+        Else the new file could reach the medium in the place of the one that was moved, and the
+        removed version would be nowhere.
+        """
+        folder = self._unsynced_removals.get(session_id)
+        if folder is not None:
+            self._fs.sync_folder(folder)
+            self._trash.sync()
+            del self._unsynced_removals[session_id]
+
+    def _move_removed(self, session_id: str) -> bool:
+        """Move a removed session's file to the trash; False if the medium refuses."""
+        change = self._unmoved.get(session_id)
+        if change is None:
+            return True
+        stem = self._names.stem_for(session_id)
+        try:
+            self._trash_now(change, stem)
+        except OSError as error:
+            self._tell("ignored", self._path(stem), f"not moved to the trash yet: {error}")
+            return False
+        self._pending.pop(session_id, None)
+        del self._unmoved[session_id]
+        return True
+
+    def _trash_now(self, change: Trash, stem: str) -> None:
+        session_id = change.record.session_id
+        folder = self._trash.stage(change, stem, sync=False)
+        pending = self._pending.get(session_id)
+        if pending is not None:
+            # The trash gets the session with all that was appended to it.
+            whole = self._whole(session_id, pending)
+            if whole is not None:
+                temporary = self._new_temporary()
+                signature = self._fs.write_new(temporary, encode_document(whole))
+                self._publish(Staged(whole, stem, temporary, signature))
+        self._move_to_trash(stem, session_id, folder)
+        self._unsynced.discard(stem)
+        self._unsynced_removals[session_id] = folder
+
+    # --- recovery ---------------------------------------------------------------------------
+
+    def recover(self) -> RecoveryReport:
+        """Look at the folder and replay the journal. See `Backend.recover`.
+
+        What the journal holds beyond the files is kept in memory until the next checkpoint.
+        """
+        started = time.perf_counter()
+        self._check_identity()
+        log = self._journal.recover()
+        entries = Entries.of(log.records)
+        report = RecoveryReport(swept=self._sweep(entries.temporaries()), lsn=entries.lsn)
+        self._report_damage(log, entries, report)
+        self._pending, self._unmoved = {}, {}
+        self._trash.sweep()
+        published = dict(self._files)
+        hand_made = self._scan_folder(report)
+        self._set_aside(report.problems)
+        self._forget_vanished(published, entries, report)
+        for session_id, own in entries.by_session.items():
+            self._replay(session_id, own, report)
+        for document in self._healing(report):
+            self.commit([Put(self._with_unpublished(document))])
+        for path, valid, known in hand_made:
+            self._take_unless_older(path, valid, known, report)
+        for entry in self._trash.entries():
+            report.removed.update(entry.answers)
+            report.lsn = max(report.lsn, entry.lsn)
+        report.seconds = time.perf_counter() - started
+        return report
+
+    def _report_damage(self, log: Log, entries: Entries, report: RecoveryReport) -> None:
+        path = self._layout.journal
+        for damage in log.damage:
+            report.problems.append(Problem("journal", damage.path, damage.detail))
+        for body, reason in entries.unreadable:
+            report.problems.append(Problem("journal", path, reason))
+            self._quarantine.copy(path / "record.bin", "journal", reason, [body])
+        for segment, data in log.damaged.items():
+            self._quarantine.copy(segment, "journal", "damaged", [data])
+        for problem in report.problems:
+            self._tell("damaged", problem.path, problem.detail)
+
+    def _forget_vanished(
+        self,
+        published: dict[str, Known],
+        entries: Entries,
+        report: RecoveryReport,
+    ) -> None:
+        """Let go of files that this process published and that a person has removed since.
+
+        A process that finds them missing when it comes up cannot tell whether they were ever
+        renamed; this one can.
+        """
+        for stem, known in published.items():
+            record = known.record
+            own = entries.by_session.get(record.session_id)
+            if own is None or stem in self._files or self._fs.status(self._path(stem)) is not None:
+                continue
+            if self._trash.holds(own[-1].lsn, stem, record.lsn):
+                continue
+            report.lsn += 1
+            self._log([forget_entry(record.session_id, report.lsn)])
+            own.append(ForgetEntry(record.session_id, report.lsn))
+            self._tell("vanished", self._path(stem), "it was removed by hand", record.session_id)
+
+    def _replay(self, session_id: str, entries: Sequence[Entry], report: RecoveryReport) -> None:
+        problems = len(report.problems)
+        found = self._enter_replayed(session_id, entries, report, self._replay_removal)
+        for problem in report.problems[problems:]:
+            self._tell("damaged", problem.path, problem.detail, session_id)
+        stem = self._names.stem_for(session_id)
+        if found.record is not None:
+            self._unsynced.add(stem)  # it may have been renamed and not synced
+        elif stem in self._files:
+            self._put_back(stem, session_id, report)
+
+    def _replay_removal(self, change: Trash, pending: Pending | None) -> None:
+        session_id = change.record.session_id
+        if pending is not None:
+            self._pending[session_id] = pending
+        self._unmoved[session_id] = change
+        self._move_removed(session_id)
+
+    def _put_back(self, stem: str, session_id: str, report: RecoveryReport) -> None:
+        """Take a file that was removed, lies complete in the trash, and is there all the same."""
+        document = self._read_file(session_id)
+        if document is None:
+            return
+        report.lsn += 1
+        record = replace(
+            document.record,
+            generation=document.record.generation + 1,
+            lsn=report.lsn,
+            requests=tuple(r for r in document.record.requests if r.keyed),
+        )
+        self.commit([Put(replace(document, record=record))])
+        report.records[session_id] = record
+        report.problems.append(Problem("adopted", self._path(stem), "put back by hand", session_id))
+        self._tell("adopted", self._path(stem), "put back by hand", session_id)
+
+    def _take_unless_older(
+        self,
+        path: Path,
+        valid: Valid,
+        known: Known | None,
+        report: RecoveryReport,
+    ) -> None:
+        pending = self._pending.get(valid.document.record.session_id)
+        if pending is None or pending.base is None:
+            self._take_at_recovery(path, valid, known, report)
+            return
+        # The journal holds a later version: the next checkpoint keeps this one aside as it
+        # replaces it, because it is not what was last published there.
+        self._files.pop(path.stem, None)
+
+    # --- hand-made changes ------------------------------------------------------------------
+
+    def _with_unpublished(self, document: Document) -> Document:
+        pending = self._pending.get(document.record.session_id)
+        if pending is None or not pending.appends:
+            return document
+        for append in pending.appends:
+            before, after = append.base, append.record
+            record = replace(
+                document.record,
+                # One more than the version that was edited, and than any made meanwhile.
+                generation=max(document.record.generation, after.generation) + 1,
+                lsn=after.lsn,
+                updated_at=max(document.record.updated_at, after.updated_at),
+                persisted_until=after.persisted_until,
+                message_count=document.record.message_count
+                + after.message_count
+                - before.message_count,
+                total_cost=document.record.total_cost + after.total_cost - before.total_cost,
+                requests=after.requests,
+            )
+            document = document.with_appended(append.chunks, record)
+        return document
+
+    def reconcile(self, names: Sequence[str], lsn: int) -> Reconciled:
+        """Look at files that may have been changed by hand. See `Backend.reconcile`."""
+        found = super().reconcile(names, lsn)
+        if found.vanished:
+            # Else a crash would bring back what a person has removed.
+            found.lsn = max(found.lsn, lsn) + 1
+            self._log([forget_entry(session_id, found.lsn) for session_id in found.vanished])
+            for session_id in found.vanished:
+                self._pending.pop(session_id, None)
+        return found
+
+    # --- checkpoint -------------------------------------------------------------------------
+
+    def begin_checkpoint(self, *, full: bool) -> Checkpoint | None:
+        """Say what a checkpoint now has to do; None if there is nothing to do.
+
+        Args:
+            full: Whether every file is to be current afterwards. Else what was added to long
+                sessions may stay in the journal, so that it costs what was added.
+        """
+        if not self._journal.live_bytes:
+            return None
+        for session_id in list(self._unmoved):
+            self._move_removed(session_id)
+        doubtful = [
+            self._files[stem].record.session_id for stem in self._doubtful & set(self._files)
+        ]
+        return Checkpoint(
+            self._journal.sequence,
+            [*self._pending, *doubtful],
+            set(self._unsynced),
+            dict(self._unsynced_removals),
+            full,
+        )
+
+    def prepare(self, checkpoint: Checkpoint, session_ids: Sequence[str]) -> list[Staged]:
+        """Write new files for some of the sessions, durable and not yet renamed.
+
+        Called from any thread.
+
+        Raises:
+            OSError: As the system said; nothing is left behind.
+        """
+        prepared: list[Staged] = []
+        try:
+            for session_id in session_ids:
+                staged = self._prepare_one(session_id, full=checkpoint.full)
+                if staged is not None:
+                    prepared.append(staged)
+            folder = self._layout.temporaries
+            self._fs.sync_files(folder, [staged.temporary for staged in prepared])
+        except BaseException:
+            for staged in prepared:
+                self._remove_temporary(staged.temporary)
+            raise
+        return prepared
+
+    def _prepare_one(self, session_id: str, *, full: bool) -> Staged | None:
+        stem = self._names.find(session_id)
+        pending = self._pending.get(session_id)
+        if stem is None:
+            return None
+        if not full and pending is not None and self._is_small_part(stem, pending):
+            return None
+        try:
+            document = self.read(session_id)
+        except SessionKeeperError:
+            return None  # its changes stay in the journal; the reconciliation looks into it
+        if document is None:
+            return None
+        temporary = self._new_temporary()
+        signature = self._fs.write_unsynced(temporary, encode_document(document))
+        return Staged(document, stem, temporary, signature)
+
+    def _is_small_part(self, stem: str, pending: Pending) -> bool:
+        """Whether rewriting the file would cost far more than what is to be added to it."""
+        known = self._files.get(stem)
+        if known is None or pending.base is not None:
+            return False
+        size = known.signature.size
+        return size > REWRITE_BYTES and pending.size < size // 2
+
+    def publish(self, prepared: Sequence[Staged]) -> list[str]:
+        """Rename prepared files, but for those that are behind again.
+
+        Returns:
+            Names of files that are not as last published; they were left as they are.
+        """
+        suspects: list[str] = []
+        self.discard([put for put in prepared if not self._publish_prepared(put, suspects)])
+        return suspects
+
+    def discard(self, prepared: Sequence[Staged]) -> None:
+        """Remove prepared files that are not wanted any more."""
+        for staged in prepared:
+            self._remove_temporary(staged.temporary)
+
+    def _publish_prepared(self, staged: Staged, suspects: list[str]) -> bool:
+        record = staged.document.record
+        pending = self._pending.get(record.session_id)
+        known = self._files.get(staged.stem)
+        doubtful = staged.stem in self._doubtful
+        if known is not None and known.record.lsn >= record.lsn and not doubtful:
+            return False
+        if self._names.find(record.session_id) != staged.stem or (pending is None and not doubtful):
+            return False
+        if known is not None and not self._unchanged(self._path(staged.stem), known):
+            suspects.append(self._path(staged.stem).name)
+            return False
+        try:
+            self._publish(staged)
+        except OSError as error:
+            self._tell("ignored", self._path(staged.stem), f"not renamed yet: {error}")
+            return False
+        self._doubtful.discard(staged.stem)
+        left = None if pending is None else pending.after(record.lsn)
+        if left is None:
+            self._pending.pop(record.session_id, None)
+        else:
+            self._pending[record.session_id] = left
+        return True
+
+    def carry(self, checkpoint: Checkpoint) -> None:
+        """Write again into the journal what the checkpoint could not bring into the files.
+
+        Raises:
+            SessionKeeperError: The journal cannot be written; the checkpoint frees nothing.
+        """
+        entries: list[Body] = []
+        for session_id in dict.fromkeys((*checkpoint.sessions, *self._unmoved)):
+            pending = self._pending.get(session_id)
+            unmoved = self._unmoved.get(session_id)
+            if unmoved is not None:
+                entries.append(trash_entry(unmoved))
+            if pending is None:
+                continue
+            if pending.base is not None:
+                entries.append(put_entry(encode_document(pending.base)))
+            entries += [append_entry(append) for append in pending.appends]
+        if entries:
+            self._log(entries)
+
+    def settle(self, checkpoint: Checkpoint) -> None:
+        """Make files and names durable. Called from any thread.
+
+        Raises:
+            OSError: As the system said; nothing of it may be taken for durable.
+        """
+        paths = [self._path(stem) for stem in sorted(checkpoint.files)]
+        self._fs.sync_files(self._layout.sessions, paths)
+        for folder in checkpoint.removals.values():
+            if self._fs.status(folder) is not None:
+                self._fs.sync_folder(folder)
+        self._fs.sync_folder(self._layout.sessions)
+        self._trash.sync()
+
+    def finish(self, checkpoint: Checkpoint, *, settled: bool) -> None:
+        """End a checkpoint: what it made superfluous in the journal is free again.
+
+        Raises:
+            StorageFailed: The journal cannot be written; nothing is freed.
+        """
+        if not settled:
+            # The kernel says so once; then it calls the lost pages clean. They are written anew.
+            self._doubtful |= checkpoint.files
+            return
+        self._unsynced -= checkpoint.files
+        for session_id, folder in checkpoint.removals.items():
+            if self._unsynced_removals.get(session_id) == folder:
+                del self._unsynced_removals[session_id]
+        try:
+            self._journal.retire(checkpoint.up_to)
+        except JournalFailed as error:
+            self._suspend(str(error))
+            raise StorageFailed(f"{error}", path=self._layout.journal) from error
+
+    def checkpoint(self, *, full: bool) -> bool:
+        """Do a whole checkpoint in this thread, which is the one that commits.
+
+        Args:
+            full: See `begin_checkpoint`.
+
+        Returns:
+            Whether the medium took it all.
+
+        Raises:
+            StorageFailed: The journal cannot be written.
+        """
+        checkpoint = self.begin_checkpoint(full=full)
+        if checkpoint is None:
+            return True
+        settled = False
+        try:
+            for group in checkpoint.groups():
+                self.publish(self.prepare(checkpoint, group))
+            self.carry(checkpoint)
+            self.settle(checkpoint)
+            settled = True
+        except OSError as error:
+            self._tell("ignored", self._layout.sessions, f"the checkpoint failed: {error}")
+        self.finish(checkpoint, settled=settled)
+        return settled
+
+    def sync(self) -> None:
+        """Make everything committed durable, at the level `os`.
+
+        Raises:
+            StorageFailed: The medium refused; the next commit goes to another segment.
+        """
+        try:
+            self._journal.sync()
+        except OSError as error:
+            self._suspend(str(error))
+            raise StorageFailed(f"{error}", path=self._layout.journal) from error
+
+    def close(self) -> None:
+        """Bring the files up to date and let go of everything."""
+        try:
+            if self._identify() == self._identity:
+                self.checkpoint(full=True)
+                self._journal.shrink()
+        except (OSError, SessionKeeperError, CommitUncertain) as error:
+            # Nothing is lost: the next recovery reads it from the journal.
+            self._tell("ignored", self._layout.journal, f"the last checkpoint failed: {error}")
+        self._journal.close()
+        super().close()

@@ -1,0 +1,63 @@
+"""The quarantine: what could not be read, out of the way, each with a note that says why."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import orjson
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from sessionkeeper.clock import Clock
+    from sessionkeeper.session import Chunk
+    from sessionkeeper.storage.platform import FileSystem
+
+
+class Quarantine:
+    """Files set aside; nothing in here is ever used or removed by the store."""
+
+    def __init__(self, fs: FileSystem, folder: Path, clock: Clock) -> None:
+        self._fs = fs
+        self._folder = folder
+        self._clock = clock
+        self._counter = 0
+
+    def take(self, path: Path, kind: str, detail: str) -> Path:
+        """Move a file here, durably.
+
+        Returns:
+            Where it is now.
+
+        Raises:
+            OSError: As the system said; FileNotFoundError if it is gone already.
+        """
+        aside = self._note(path, kind, detail)
+        self._fs.replace(path, aside)
+        self._fs.sync_folder(self._folder)
+        return aside
+
+    def copy(self, path: Path, kind: str, detail: str, data: Sequence[Chunk]) -> Path:
+        """Keep bytes of a file that itself will be written over.
+
+        Returns:
+            Where they are.
+
+        Raises:
+            OSError: As the system said.
+        """
+        aside = self._note(path, kind, detail)
+        self._fs.write_new(aside, data)
+        self._fs.sync_folder(self._folder)
+        return aside
+
+    def _note(self, path: Path, kind: str, detail: str) -> Path:
+        self._counter += 1
+        now = self._clock.now()
+        stamp = f"{now:%Y%m%dT%H%M%S}-{os.getpid()}-{self._counter}"
+        aside = self._folder / f"{path.stem}.{stamp}{path.suffix}"
+        note = {"file": path.name, "kind": kind, "detail": detail, "at": now.isoformat()}
+        self._fs.write_new(aside.with_suffix(".why.json"), [orjson.dumps(note)])
+        return aside
