@@ -13,22 +13,26 @@ from typing import TYPE_CHECKING
 from bench import report
 from bench.machine import describe
 from bench.measure import Plan
-from bench.runner import run
-from bench.workloads import workloads
+from bench.runner import run, run_delays
+from bench.workloads import delays, workloads
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bench.results import Row
+    from bench.results import DelayRow, Row
+
+_MIB = 2**20
 
 # Bounded in operations too, so that a fast peer does not fill the disk.
 _FULL = {
     "disk": Plan(rounds=9, seconds=1.0, max_operations=6000, warm_up=0.2),
     "memory": Plan(rounds=9, seconds=0.5, max_operations=1_000_000, warm_up=0.1),
+    "loop": Plan(rounds=9, seconds=0.5, max_operations=100, warm_up=0.1, session_bytes=64 * _MIB),
 }
 _QUICK = {
     "disk": Plan(rounds=5, seconds=0.2, max_operations=4000, warm_up=0.05),
-    "memory": Plan(rounds=5, seconds=0.1, max_operations=1_000_000, warm_up=0.05),
+    "memory": Plan(rounds=5, seconds=0.04, max_operations=1_000_000, warm_up=0.02),
+    "loop": Plan(rounds=5, seconds=0.04, max_operations=100, warm_up=0.02, session_bytes=8 * _MIB),
 }
 
 
@@ -49,6 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for name, plan in (_QUICK if options.quick else _FULL).items()
     }
     rows: list[Row] = []
+    delay_rows: list[DelayRow] = []
     options.path.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=".bench-", dir=options.path))
     try:
@@ -57,20 +62,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for workload in workloads():
             if options.only and workload.name not in options.only:
                 continue
-            plan = plans["disk" if workload.writes else "memory"]
+            plan = plans[workload.plan]
             own = [
                 row for threads in options.threads for row in run(workload, threads, plan, folder)
             ]
             report.print_workload(workload, own)
             rows += own
+        for delay in delays():
+            if options.only and delay.name not in options.only:
+                continue
+            own_delays = run_delays(delay, plans[delay.plan], folder)
+            report.print_delays(delay, own_delays)
+            delay_rows += own_delays
+        report.print_targets(rows, delay_rows)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
     finally:
         shutil.rmtree(folder)
     if options.json is not None:
-        report.write_json(options.json, machine, plans, rows)
-    return int(any(row.failure is not None for row in rows))
+        report.write_json(options.json, machine, plans, rows, delay_rows)
+    failures = [row.failure for row in rows] + [row.failure for row in delay_rows]
+    return int(any(failure is not None for failure in failures))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -92,7 +105,7 @@ def _parser() -> argparse.ArgumentParser:
         type=_names,
         default=[],
         metavar="save,append",
-        help="only these kinds of work: " + ", ".join(w.name for w in workloads()),
+        help="only these kinds of work: " + ", ".join(_known()),
     )
     parser.add_argument(
         "--threads",
@@ -106,8 +119,12 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _known() -> list[str]:
+    return [workload.name for workload in workloads()] + [delay.name for delay in delays()]
+
+
 def _names(text: str) -> list[str]:
-    known = [workload.name for workload in workloads()]
+    known = _known()
     names = text.split(",")
     for name in names:
         if name not in known:

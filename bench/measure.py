@@ -10,11 +10,13 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass, field
 from time import perf_counter
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from contextlib import AbstractContextManager
+
+R = TypeVar("R")
 
 # Opening a connection for each of 64 threads is not measured, but it must end.
 _START_TIMEOUT = 60.0
@@ -33,13 +35,15 @@ class Job:
     """What one thread does in a round.
 
     Attributes:
-        operate: One operation; repeated.
+        operate: Called again and again.
         settle: Called once after the last operation: wait until all that was sent is done. It
             counts as part of the round.
+        count: How many operations one call of `operate` makes.
     """
 
     operate: Callable[[], object]
     settle: Callable[[], object] = _nothing
+    count: int = 1
 
 
 class Trial(Protocol):
@@ -57,6 +61,25 @@ class Trial(Protocol):
 
         Raises:
             WorkNotDone: It does not.
+        """
+        ...
+
+
+class Sampler(Protocol):
+    """One peer at something that is told by its delays, not by its rate."""
+
+    def sample(self, plan: Plan, seconds: float) -> Sequence[float]:
+        """One round.
+
+        Args:
+            plan: How much is measured.
+            seconds: How long the round takes, if that can be chosen.
+
+        Returns:
+            The delays, in seconds; at least one.
+
+        Raises:
+            WorkNotDone: It did not do what it should.
         """
         ...
 
@@ -83,16 +106,18 @@ class Plan:
         seconds: How long each takes.
         max_operations: After how many operations, of all threads together, a round ends early.
         warm_up: How long the first round takes, which does not count.
+        session_bytes: How large a session is where its size matters.
     """
 
     rounds: int
     seconds: float
     max_operations: int
     warm_up: float
+    session_bytes: int = 1024 * 1024
 
 
 @dataclass(slots=True)
-class Outcome:
+class Outcome(Generic[R]):
     """What all rounds of one peer came to.
 
     Attributes:
@@ -100,7 +125,7 @@ class Outcome:
         failure: Why it was given up, or None.
     """
 
-    rounds: list[Round] = field(default_factory=list)
+    rounds: list[R] = field(default_factory=list)
     failure: str | None = None
 
 
@@ -109,8 +134,8 @@ def measure(
     threads: int,
     plan: Plan,
     between: Callable[[], object] = _nothing,
-) -> dict[str, Outcome]:
-    """Measure several trials in turns: A B C, B C A, and so on.
+) -> dict[str, Outcome[Round]]:
+    """Measure several trials in turns.
 
     Args:
         trials: The trials, by the name of the peer.
@@ -121,18 +146,42 @@ def measure(
     Returns:
         The outcome of each. One that failed has no more rounds; the others go on.
     """
-    outcomes = {name: Outcome() for name in trials}
     totals = dict.fromkeys(trials, 0)
+
+    def one_round(name: str, seconds: float) -> Round:
+        done = run_round(trials[name], threads, seconds, plan.max_operations)
+        totals[name] += done.operations
+        trials[name].verify(totals[name])
+        return done
+
+    return in_turns(list(trials), plan, one_round, between)
+
+
+def in_turns(
+    names: Sequence[str],
+    plan: Plan,
+    one_round: Callable[[str, float], R],
+    between: Callable[[], object] = _nothing,
+) -> dict[str, Outcome[R]]:
+    """Let several peers take turns: A B C, B C A, and so on.
+
+    Args:
+        names: The peers.
+        plan: How many rounds; one more comes first and does not count.
+        one_round: Called with the peer and the seconds that its round shall take.
+        between: Called after each round, outside the measured time.
+
+    Returns:
+        The outcome of each. One that failed has no more rounds; the others go on.
+    """
+    outcomes: dict[str, Outcome[R]] = {name: Outcome() for name in names}
     for number in range(plan.rounds + 1):
-        for name in _rotated(list(trials), number):
+        for name in _rotated(names, number):
             outcome = outcomes[name]
             if outcome.failure is not None:
                 continue
-            seconds = plan.seconds if number else plan.warm_up
             try:
-                done = run_round(trials[name], threads, seconds, plan.max_operations)
-                totals[name] += done.operations
-                trials[name].verify(totals[name])
+                done = one_round(name, plan.seconds if number else plan.warm_up)
             except Exception as error:  # noqa: BLE001 - a peer that fails is a result
                 outcome.failure = f"{type(error).__name__}: {error}"
             else:
@@ -182,7 +231,8 @@ class _Crew:
             with self._trial.worker(number) as job:
                 self._barrier.wait()
                 deadline = self._started + self._seconds
-                self._operations[number] = _repeat(job.operate, deadline, self._limit)
+                calls = _repeat(job.operate, deadline, self._limit // job.count)
+                self._operations[number] = calls * job.count
                 job.settle()
                 self._ended[number] = perf_counter()
         except BaseException as error:  # noqa: BLE001 - result() raises it
@@ -199,12 +249,11 @@ class _Crew:
 
 def _repeat(operate: Callable[[], object], deadline: float, limit: int) -> int:
     done = 0
-    while done < limit:
+    while True:
         operate()
         done += 1
-        if perf_counter() >= deadline:
-            break
-    return done
+        if done >= limit or perf_counter() >= deadline:
+            return done
 
 
 def _rotated(names: Sequence[str], by: int) -> list[str]:

@@ -1,6 +1,6 @@
-"""Who answers messages: this library's actor without I/O, stock Pykka, and bare queues.
+"""Who answers messages: this library's server and its store, stock Pykka, and bare queues.
 
-Each server answers the number of its sessions, which is always `SESSIONS`.
+None of them does any I/O. Each answers the number of its sessions, which is always `SESSIONS`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import pykka
 
 from bench.measure import WorkNotDone
 from sessionkeeper import CountSessions, SessionStore
+from sessionkeeper.otp import GenServer, ServerRef
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -31,6 +32,10 @@ class MessageClient(Protocol):
 
     def ask(self) -> int:
         """Ask for the number of sessions and wait for the answer."""
+        ...
+
+    def ask_many(self, count: int) -> list[int]:
+        """Ask so many times before the first answer is looked at."""
         ...
 
     def tell(self) -> None:
@@ -67,6 +72,62 @@ class MessagePeerSpec:
 
 
 # --- this library -------------------------------------------------------------------------
+
+
+class _Server(GenServer):
+    """A bare server."""
+
+    def init(self) -> None:
+        self.told = 0
+
+    def handle_call(self, request: Any) -> int:
+        return self.told if request == "told" else SESSIONS
+
+    def handle_cast(self, request: Any) -> None:
+        del request
+        self.told += 1
+
+
+class ServerMessages:
+    """`call` and `cast` of a bare GenServer through its handle, with its own settings."""
+
+    def __init__(self, folder: Path) -> None:
+        del folder
+        self._ref = ServerRef("bench-server")
+        self._ref.start(_Server)
+
+    @contextmanager
+    def client(self) -> Iterator[Self]:
+        """Itself."""
+        yield self
+
+    def ask(self) -> int:
+        """See `MessageClient.ask`."""
+        answer: int = self._ref.call("ask")
+        return answer
+
+    def ask_many(self, count: int) -> list[int]:
+        """See `MessageClient.ask_many`."""
+        replies = [self._ref.send_request("ask") for _ in range(count)]
+        return [reply.result() for reply in replies]
+
+    def tell(self) -> None:
+        """See `MessageClient.tell`."""
+        self._ref.cast("tell")
+
+    def settle(self) -> None:
+        """Messages are done in their order."""
+        self._ref.call("ask", None)
+
+    def processed(self) -> int:
+        """See `MessagePeer.processed`."""
+        told: int = self._ref.call("told")
+        return told
+
+    def close(self) -> None:
+        """Stop the server."""
+        self._ref.stop()
+        self._ref.close()
 
 
 class KeeperMessages:
@@ -106,6 +167,11 @@ class KeeperClient:
     def ask(self) -> int:
         """See `MessageClient.ask`."""
         return self._store.ask(CountSessions())
+
+    def ask_many(self, count: int) -> list[int]:
+        """See `MessageClient.ask_many`."""
+        receipts = [self._store.tell(CountSessions()) for _ in range(count)]
+        return [receipt.result() for receipt in receipts]
 
     def tell(self) -> None:
         """See `MessageClient.tell`."""
@@ -155,6 +221,11 @@ class PykkaMessages:
         answer: int = self._ref.ask("ask", block=True)
         return answer
 
+    def ask_many(self, count: int) -> list[int]:
+        """See `MessageClient.ask_many`."""
+        futures = [self._ref.ask("ask", block=False) for _ in range(count)]
+        return [future.get() for future in futures]
+
     def tell(self) -> None:
         """See `MessageClient.tell`."""
         self._ref.tell("tell")
@@ -181,7 +252,7 @@ class QueueMessages:
 
     def __init__(self, folder: Path) -> None:
         del folder
-        self.requests: queue.Queue[queue.Queue[int] | None] = queue.Queue()
+        self.requests: queue.SimpleQueue[queue.SimpleQueue[int] | None] = queue.SimpleQueue()
         self._stopped = False
         self._told = 0
         self._thread = threading.Thread(target=self._serve, name="bench-queue", daemon=True)
@@ -216,14 +287,20 @@ class QueueMessages:
 class QueueClient:
     """One thread's end of the queues."""
 
-    def __init__(self, requests: queue.Queue[queue.Queue[int] | None]) -> None:
+    def __init__(self, requests: queue.SimpleQueue[queue.SimpleQueue[int] | None]) -> None:
         self._requests = requests
-        self._answers: queue.Queue[int] = queue.Queue()
+        self._answers: queue.SimpleQueue[int] = queue.SimpleQueue()
 
     def ask(self) -> int:
         """See `MessageClient.ask`."""
         self._requests.put(self._answers)
         return self._answers.get()
+
+    def ask_many(self, count: int) -> list[int]:
+        """See `MessageClient.ask_many`."""
+        for _ in range(count):
+            self._requests.put(self._answers)
+        return [self._answers.get() for _ in range(count)]
 
     def tell(self) -> None:
         """See `MessageClient.tell`."""
@@ -234,8 +311,12 @@ class QueueClient:
         self.ask()
 
 
+SERVER = "GenServer"
+PYKKA = "Pykka"
+
 MESSAGE_PEERS: tuple[MessagePeerSpec, ...] = (
-    MessagePeerSpec("sessionkeeper", KeeperMessages),
-    MessagePeerSpec("Pykka", PykkaMessages),
-    MessagePeerSpec("queue.Queue", QueueMessages),
+    MessagePeerSpec(SERVER, ServerMessages),
+    MessagePeerSpec("sessionkeeper, memory", KeeperMessages),
+    MessagePeerSpec(PYKKA, PykkaMessages),
+    MessagePeerSpec("SimpleQueue", QueueMessages),
 )

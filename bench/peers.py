@@ -105,7 +105,7 @@ class KeeperPeer:
         durability: The level.
     """
 
-    def __init__(self, folder: Path, durability: str = "file") -> None:
+    def __init__(self, folder: Path, durability: str = "journal") -> None:
         self.store = SessionStore.open(folder, durability=durability, call_timeout=TIMEOUT)
         self._folder = folder
 

@@ -13,11 +13,15 @@ if TYPE_CHECKING:
 
     from bench.machine import Machine
     from bench.measure import Plan
-    from bench.results import Row
-    from bench.workloads import Workload
+    from bench.results import DelayRow, Row
+    from bench.workloads import DelayWorkload, Workload
 
-_HEADERS = ("threads", "peer", "durable", "ops/s", "min - max", "µs each", "ratio")
-_RIGHT = frozenset({"threads", "ops/s", "min - max", "µs each", "ratio"})
+_HEADERS = (
+    *("threads", "peer", "durable", "ops/s", "min - max", "µs each"),
+    *("ratio", "worst - best", "target"),
+)
+_DELAY_HEADERS = ("peer", "delay", "ms", "min - max", "delays", "target")
+_LEFT = frozenset({"peer", "durable", "delay", "target"})
 # From this load for each CPU on, others take part in every figure.
 _BUSY = 0.5
 _DURABLE = {True: "durable", False: "not durable", None: ""}
@@ -33,39 +37,88 @@ def print_machine(machine: Machine, plans: dict[str, Plan]) -> None:
     if machine.load > machine.cpus * _BUSY:
         print(f"BUSY MACHINE: a load of {machine.load:.1f} before the start; trust the ratios only")
     for name, plan in plans.items():
-        print(f"{name}: {plan.rounds} rounds of {plan.seconds:g} s, the peers in turns; medians")
+        length = f"of {plan.seconds:g} s"
+        if name == "loop":
+            length = f"with a session of {plan.session_bytes / 2**20:g} MiB"
+        print(f"{name}: {plan.rounds} rounds {length}, the peers in turns; medians")
 
 
 def print_workload(workload: Workload, rows: Sequence[Row]) -> None:
     """Print one table: with rich on a terminal, where it is installed, else plain."""
     title = f"{workload.name}: {workload.operation} (ratio: {workload.subject} to the row)"
-    body = [_cells(row) for row in rows]
-    if not (sys.stdout.isatty() and _print_rich(title, body)):
-        _print_plain(title, body)
+    _print_table(title, _HEADERS, [_cells(row) for row in rows])
     for row in rows:
-        if row.missing is not None:
-            print(f"{row.peer}, {row.threads} threads: the package {row.missing} is not installed")
-        if row.failure is not None:
-            print(f"{row.peer}, {row.threads} threads: {row.failure}")
+        _print_trouble(f"{row.peer}, {row.threads} threads", row)
     sys.stdout.flush()
 
 
-def _print_plain(title: str, body: Sequence[Sequence[str]]) -> None:
-    widths = [max(map(len, column)) for column in zip(_HEADERS, *body, strict=True)]
+def print_delays(workload: DelayWorkload, rows: Sequence[DelayRow]) -> None:
+    """Print one table of delays."""
+    title = f"{workload.name}: {workload.operation}"
+    _print_table(title, _DELAY_HEADERS, [_delay_cells(row) for row in rows])
+    for peer, row in {row.peer: row for row in rows}.items():
+        _print_trouble(peer, row)
+    sys.stdout.flush()
+
+
+def print_targets(rows: Sequence[Row], delays: Sequence[DelayRow]) -> None:
+    """Print which targets are met: nobody finds them in all those tables."""
+    lines = [_target_line(row) for row in rows if row.target is not None]
+    lines += [_limit_line(row) for row in delays if row.limit is not None]
+    if lines:
+        print("\ntargets")
+        print("\n".join(lines))
+        sys.stdout.flush()
+
+
+def _target_line(row: Row) -> str:
+    found = "?"
+    if row.ratio is not None:
+        found = f"{row.ratio:.2f} x {row.peer} ({row.lowest_ratio:.2f} - {row.highest_ratio:.2f})"
+    where = f"{row.workload}, {row.threads} threads: {row.versus}"
+    return f"{_verdict(row.met)}: {where}: {found}, target {_at_least(row.target)} {row.peer}"
+
+
+def _limit_line(row: DelayRow) -> str:
+    found = "?"
+    if row.seconds is not None:
+        found = f"{_ms(row.seconds)} ms ({_ms(row.lowest)} - {_ms(row.highest)})"
+    where = f"{row.workload}: {row.peer}: {row.figure}"
+    return f"{_verdict(row.met)}: {where} {found}, target {_less_than(row.limit)}"
+
+
+def _print_trouble(who: str, row: Row | DelayRow) -> None:
+    if row.missing is not None:
+        print(f"{who}: the package {row.missing} is not installed")
+    if row.failure is not None:
+        print(f"{who}: {row.failure}")
+
+
+def _print_table(title: str, headers: Sequence[str], body: Sequence[Sequence[str]]) -> None:
+    # A column that says nothing in any row is left out.
+    kept = [index for index in range(len(headers)) if any(cells[index] for cells in body)]
+    headers = [headers[index] for index in kept]
+    body = [[cells[index] for index in kept] for cells in body]
+    if not (sys.stdout.isatty() and _print_rich(title, headers, body)):
+        _print_plain(title, headers, body)
+
+
+def _print_plain(title: str, headers: Sequence[str], body: Sequence[Sequence[str]]) -> None:
+    widths = [max(map(len, column)) for column in zip(headers, *body, strict=True)]
     print(f"\n{title}")
-    for cells in (_HEADERS, *body):
-        print("  ".join(map(_aligned, _HEADERS, cells, widths)).rstrip())
+    for cells in (headers, *body):
+        print("  ".join(map(_aligned, headers, cells, widths)).rstrip())
 
 
-def _print_rich(title: str, body: Sequence[Sequence[str]]) -> bool:
+def _print_rich(title: str, headers: Sequence[str], body: Sequence[Sequence[str]]) -> bool:
     try:
         from rich.console import Console  # noqa: PLC0415 - it may be absent
         from rich.table import Table  # noqa: PLC0415
     except ImportError:
         return False
     table = Table(title=title, title_justify="left")
-    for header in _HEADERS:
-        table.add_column(header, justify="right" if header in _RIGHT else "left")
+    for header in headers:
+        table.add_column(header, justify="left" if header in _LEFT else "right")
     for cells in body:
         table.add_row(*cells)
     Console(markup=False, highlight=False).print(table)
@@ -76,30 +129,69 @@ def _cells(row: Row) -> tuple[str, ...]:
     durable = _DURABLE[row.durable]
     head = (str(row.threads), row.peer, durable)
     if row.missing is not None:
-        return (*head, "absent", "", "", "")
+        return (*head, "absent", *[""] * 5)
     if row.rate is None or row.slowest is None or row.fastest is None or row.micros is None:
-        return (*head, "FAILED", "", "", "")
-    ratio = "" if row.ratio is None else f"{row.ratio:.2f} x"
+        return (*head, "FAILED", *[""] * 5)
     spread = f"{row.slowest:,.0f} - {row.fastest:,.0f}"
-    return (*head, f"{row.rate:,.0f}", spread, f"{row.micros:,.1f}", ratio)
+    figures = (*head, f"{row.rate:,.0f}", spread, f"{row.micros:,.1f}")
+    if row.ratio is None:
+        return (*figures, "", "", "")
+    ratios = f"{row.lowest_ratio:.2f} - {row.highest_ratio:.2f}"
+    target = "" if row.target is None else f"{_at_least(row.target)} {_verdict(row.met)}"
+    return (*figures, f"{row.ratio:.2f} x", ratios, target)
+
+
+def _delay_cells(row: DelayRow) -> tuple[str, ...]:
+    head = (row.peer, row.figure)
+    if row.missing is not None:
+        return (*head, "absent", "", "", "")
+    if row.seconds is None:
+        return (*head, "FAILED", "", "", "")
+    spread = f"{_ms(row.lowest)} - {_ms(row.highest)}"
+    target = "" if row.limit is None else f"{_less_than(row.limit)} {_verdict(row.met)}"
+    return (*head, _ms(row.seconds), spread, f"{row.delays:,}", target)
+
+
+def _ms(seconds: float | None) -> str:
+    return "" if seconds is None else f"{seconds * 1e3:,.2f}"
+
+
+def _at_least(target: float | None) -> str:
+    return f">= {target} x"
+
+
+def _less_than(limit: float | None) -> str:
+    return "" if limit is None else f"< {limit * 1e3:g} ms"
+
+
+def _verdict(met: bool | None) -> str:  # noqa: FBT001 - a field of a row
+    return {True: "met", False: "MISSED", None: "NOT MEASURED"}[met]
 
 
 def _aligned(header: str, cell: str, width: int) -> str:
-    return cell.rjust(width) if header in _RIGHT else cell.ljust(width)
+    return cell.ljust(width) if header in _LEFT else cell.rjust(width)
 
 
-def write_json(path: Path, machine: Machine, plans: dict[str, Plan], rows: Sequence[Row]) -> None:
+def write_json(
+    path: Path,
+    machine: Machine,
+    plans: dict[str, Plan],
+    rows: Sequence[Row],
+    delays: Sequence[DelayRow],
+) -> None:
     """Write everything that was measured.
 
     Args:
         path: The file.
         machine: Where.
         plans: How much, by kind of work.
-        rows: The figures.
+        rows: The figures that are rates.
+        delays: The figures that are delays.
     """
     everything: dict[str, Any] = {
         "machine": asdict(machine),
         "plans": {name: asdict(plan) for name, plan in plans.items()},
         "results": [asdict(row) for row in rows],
+        "delays": [asdict(row) for row in delays],
     }
     path.write_text(json.dumps(everything, indent=2) + "\n", encoding="utf-8")

@@ -5,21 +5,23 @@ from __future__ import annotations
 import itertools
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from bench import payloads
-from bench.measure import Job, WorkNotDone
-from bench.messaging import MESSAGE_PEERS, SESSIONS, KeeperMessages
+from bench.measure import Job, Sampler, Trial, WorkNotDone
+from bench.messaging import MESSAGE_PEERS, PYKKA, SERVER, SESSIONS, KeeperMessages
 from bench.peers import KEEPER, SESSION_PEERS, BytesInMemory, KeeperHandles
+from bench.restarts import PykkaByHand, RestartSampler, SupervisedServer
+from bench.stalls import IdleLoop, KeeperLoop, StallSampler, WholeFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
     from pathlib import Path
 
-    from bench.measure import Trial
     from bench.messaging import MessagePeer
     from bench.peers import SessionPeer
+    from bench.stalls import LoopPeer
 
 # A session gets so many messages before the next one begins: enough to show what a store pays
 # for length, few enough that those which rewrite all each time are not measured at that alone.
@@ -29,15 +31,21 @@ APPENDS = 25
 LOADED = 32
 
 
+# So many questions are on their way at once where they are pipelined; 64 threads stay well
+# below the bound of a mailbox with that.
+PIPELINED = 50
+
+
 class _Closable(Protocol):
     def close(self) -> None: ...
 
 
 P = TypeVar("P", bound=_Closable)
+W = TypeVar("W", Trial, Sampler)
 
 
 @dataclass(frozen=True, slots=True)
-class Entrant:
+class Entrant(Generic[W]):
     """One peer at one workload.
 
     Attributes:
@@ -48,9 +56,24 @@ class Entrant:
     """
 
     name: str
-    start: Callable[[Path], AbstractContextManager[Trial]]
+    start: Callable[[Path], AbstractContextManager[W]]
     durable: bool | None = None
     missing: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a ratio should be at least.
+
+    Attributes:
+        peer: The entrant that the subject is compared with.
+        ratio: How many times faster the subject should be.
+        threads: With how many threads; None for any number.
+    """
+
+    peer: str
+    ratio: float
+    threads: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +86,55 @@ class Workload:
         subject: The entrant that the others are compared with.
         entrants: Who does it; the subject among them.
         writes: Whether it leaves something on the disk.
+        targets: What the ratios should be.
     """
 
     name: str
     operation: str
     subject: str
-    entrants: tuple[Entrant, ...]
+    entrants: tuple[Entrant[Trial], ...]
+    writes: bool = False
+    targets: tuple[Target, ...] = ()
+
+    @property
+    def plan(self) -> str:
+        """Which plan it goes by."""
+        return "disk" if self.writes else "memory"
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """What is told of the delays of a round.
+
+    Attributes:
+        name: `p50`, `p99` or `longest`.
+        limit: What it should be less than, in seconds, for the subject; None for no target.
+    """
+
+    name: str
+    limit: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DelayWorkload:
+    """One kind of work that is told by its delays; it has a thread of its own, or none.
+
+    Attributes:
+        name: On the command line.
+        operation: What is delayed.
+        subject: The entrant that has targets.
+        entrants: Who does it; the subject among them.
+        figures: What is told.
+        plan: Which plan it goes by.
+        writes: Whether it leaves something on the disk.
+    """
+
+    name: str
+    operation: str
+    subject: str
+    entrants: tuple[Entrant[Sampler], ...]
+    figures: tuple[Figure, ...]
+    plan: str
     writes: bool = False
 
 
@@ -173,6 +239,29 @@ class AskTrial:
         """Nothing is left to check: every answer was looked at."""
 
 
+class PipelineTrial:
+    """Each thread asks many times, and then looks at all the answers."""
+
+    def __init__(self, peer: MessagePeer) -> None:
+        self._peer = peer
+
+    @contextmanager
+    def worker(self, number: int) -> Iterator[Job]:
+        """See `Trial.worker`."""
+        del number
+        expected = [SESSIONS] * PIPELINED
+        with self._peer.client() as client:
+
+            def ask() -> None:
+                if client.ask_many(PIPELINED) != expected:
+                    raise WorkNotDone("a wrong answer")
+
+            yield Job(ask, count=PIPELINED)
+
+    def verify(self, operations: int) -> None:
+        """Nothing is left to check: every answer was looked at."""
+
+
 class TellTrial:
     """Each operation sends a message; a round ends when all of them are done."""
 
@@ -202,20 +291,20 @@ def _expect(what: str, found: int, expected: int) -> None:
 def _entrant(
     name: str,
     opened: Callable[[Path], P],
-    trial: Callable[[P], Trial],
+    trial: Callable[[P], W],
     *,
     durable: bool | None = None,
     missing: str | None = None,
-) -> Entrant:
+) -> Entrant[W]:
     @contextmanager
-    def start(folder: Path) -> Iterator[Trial]:
+    def start(folder: Path) -> Iterator[W]:
         with closing(opened(folder)) as peer:
             yield trial(peer)
 
     return Entrant(name, start, durable, missing)
 
 
-def _stores(trial: Callable[[SessionPeer], Trial], *, writes: bool) -> tuple[Entrant, ...]:
+def _stores(trial: Callable[[SessionPeer], Trial], *, writes: bool) -> tuple[Entrant[Trial], ...]:
     return tuple(
         _entrant(
             spec.name,
@@ -228,12 +317,12 @@ def _stores(trial: Callable[[SessionPeer], Trial], *, writes: bool) -> tuple[Ent
     )
 
 
-def _servers(trial: Callable[[MessagePeer], Trial]) -> tuple[Entrant, ...]:
+def _servers(trial: Callable[[MessagePeer], Trial]) -> tuple[Entrant[Trial], ...]:
     return tuple(_entrant(spec.name, spec.open, trial) for spec in MESSAGE_PEERS)
 
 
 def workloads() -> tuple[Workload, ...]:
-    """All workloads, in the order in which they run."""
+    """All workloads that are told by their rate, in the order in which they run."""
     messages, size = payloads.SESSION_MESSAGES, payloads.SESSION_BYTES // 1000
     in_memory = _entrant("orjson.loads", BytesInMemory, LoadTrial)
     handles = _entrant("sessionkeeper, handle", KeeperHandles, LoadTrial)
@@ -242,13 +331,21 @@ def workloads() -> tuple[Workload, ...]:
         Workload(
             "ask",
             "a question without I/O and its answer",
-            "sessionkeeper",
+            SERVER,
             _servers(AskTrial),
+            targets=(Target(PYKKA, 1.2, threads=64),),
+        ),
+        Workload(
+            "pipeline",
+            f"the same, {PIPELINED} questions before the first answer is looked at",
+            SERVER,
+            _servers(PipelineTrial),
+            targets=(Target(PYKKA, 1.5),),
         ),
         Workload(
             "tell",
             "a message without I/O, until it is done",
-            "sessionkeeper",
+            SERVER,
             _servers(TellTrial),
         ),
         Workload(
@@ -277,4 +374,42 @@ def workloads() -> tuple[Workload, ...]:
             handles.name,
             (handles, asks, in_memory),
         ),
+    )
+
+
+def delays() -> tuple[DelayWorkload, ...]:
+    """All workloads that are told by their delays, in the order in which they run."""
+    supervised = _entrant("GenServer, supervised", SupervisedServer, RestartSampler)
+    by_hand = _entrant("Pykka, by hand", PykkaByHand, RestartSampler)
+    return (
+        DelayWorkload(
+            "restart",
+            "from the crash of an empty server to the answer of its successor",
+            supervised.name,
+            (supervised, by_hand),
+            (Figure("p50", limit=0.005), Figure("p99")),
+            plan="memory",
+        ),
+        _stall("stall-save", "saved", loading=False),
+        _stall("stall-load", "loaded", loading=True),
+    )
+
+
+def _stall(name: str, done: str, *, loading: bool) -> DelayWorkload:
+    def sampler(peer: LoopPeer) -> Sampler:
+        return StallSampler(peer, loading=loading)
+
+    keeper = _entrant("sessionkeeper", KeeperLoop, sampler)
+    return DelayWorkload(
+        name,
+        f"of an event loop's ticks while a long session is {done}",
+        keeper.name,
+        (
+            keeper,
+            _entrant("to_thread, orjson", WholeFile, sampler),
+            _entrant("nobody", IdleLoop, sampler),
+        ),
+        (Figure("longest", limit=0.01),),
+        plan="loop",
+        writes=True,
     )

@@ -1,34 +1,46 @@
 from __future__ import annotations
 
+import asyncio
 import json
+import logging
 import subprocess
 import sys
 from contextlib import contextmanager
 from pathlib import Path
 from time import sleep
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import orjson
 import pytest
 
-from bench import payloads, workloads
+from bench import payloads, report, stalls, workloads
 from bench.__main__ import main
 from bench.machine import file_system
 from bench.measure import Job, Outcome, Plan, Round, WorkNotDone, measure, run_round
 from bench.peers import SESSION_PEERS, PeerSpec
-from bench.results import rows_of
-from bench.runner import run
-from bench.workloads import AppendTrial, Entrant, SaveTrial, Workload
+from bench.restarts import OnPurpose, RestartSampler
+from bench.results import delay_rows_of, rows_of
+from bench.runner import run, run_delays
+from bench.workloads import (
+    AppendTrial,
+    DelayWorkload,
+    Entrant,
+    Figure,
+    SaveTrial,
+    Target,
+    Workload,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
-    from bench.measure import Trial
+    from bench.measure import Sampler, Trial
     from bench.peers import SessionPeer
 
 ROOT = Path(__file__).parents[2]
 TINY = Plan(rounds=2, seconds=0.01, max_operations=100, warm_up=0.001)
-NAMES = ["ask", "tell", "save", "append", "load", "handle"]
+NAMES = ["ask", "pipeline", "tell", "save", "append", "load", "handle"]
+DELAYS = ["restart", "stall-save", "stall-load"]
 
 
 class Counting:
@@ -56,6 +68,19 @@ def test_a_round_ends_after_its_number_of_operations() -> None:
     done = run_round(Counting(), threads=4, seconds=60.0, max_operations=40)
     assert done.operations == 40
     assert 0 < done.seconds < 60
+
+
+def test_one_call_may_make_many_operations() -> None:
+    class Batches(Counting):
+        @contextmanager
+        def worker(self, number: int) -> Iterator[Job]:
+            del number
+            yield Job(self.operate, count=10)
+
+    calls: list[int] = []
+    done = run_round(Batches(lambda: calls.append(1)), 2, 60.0, 80)
+    assert done.operations == 80
+    assert len(calls) == 8
 
 
 def test_a_round_ends_after_its_time() -> None:
@@ -162,40 +187,126 @@ def test_a_store_that_forgets_is_found_out(
 # --- figures ------------------------------------------------------------------------------
 
 
-def outcome(*rates: int) -> Outcome:
+def outcome(*rates: int) -> Outcome[Round]:
     return Outcome([Round(rate, 1.0) for rate in rates])
 
 
 @contextmanager
-def never(folder: Path) -> Iterator[Trial]:
+def never(folder: Path) -> Iterator[Any]:
     raise AssertionError(folder)
     yield  # type: ignore[unreachable]
 
 
-def compared(*names: str) -> Workload:
-    return Workload("save", "it", names[0], tuple(Entrant(name, never) for name in names))
+def compared(*names: str, targets: tuple[Target, ...] = ()) -> Workload:
+    entrants: tuple[Entrant[Trial], ...] = tuple(Entrant(name, never) for name in names)
+    return Workload("save", "it", names[0], entrants, targets=targets)
 
 
 def test_medians_spreads_and_ratios() -> None:
-    outcomes = {"ours": outcome(300, 100, 200), "peer": outcome(10, 70, 40, 60)}
+    outcomes = {"ours": outcome(300, 105, 200), "peer": outcome(10, 70, 40, 60)}
     ours, peer = rows_of(compared("ours", "peer"), 8, outcomes)
-    assert (ours.rate, ours.slowest, ours.fastest) == (200, 100, 300)
+    assert (ours.rate, ours.slowest, ours.fastest) == (200, 105, 300)
     assert (peer.rate, peer.slowest, peer.fastest) == (50, 10, 70)
-    assert (ours.ratio, peer.ratio) == (None, 4.0)
+    # Each round is compared with the one beside it, not with the median of all.
+    assert (peer.lowest_ratio, peer.ratio, peer.highest_ratio) == (1.5, 5.0, 30.0)
+    assert (ours.ratio, ours.lowest_ratio, ours.highest_ratio) == (None, None, None)
     assert ours.micros == pytest.approx(40_000)
-    assert (ours.operations, peer.rounds) == (600, (10, 70, 40, 60))
+    assert (ours.operations, peer.rounds) == (605, (10, 70, 40, 60))
+
+
+@pytest.mark.parametrize(
+    ("target", "threads", "expected"),
+    [
+        (Target("peer", 4.9), 8, (4.9, True)),
+        (Target("peer", 5.1), 8, (5.1, False)),
+        (Target("peer", 4.9, threads=8), 8, (4.9, True)),
+        (Target("peer", 4.9, threads=64), 8, (None, None)),
+        (Target("other", 4.9), 8, (None, None)),
+    ],
+)
+def test_a_target_is_met_or_not_or_not_concerned(
+    target: Target,
+    threads: int,
+    expected: tuple[float | None, bool | None],
+) -> None:
+    outcomes = {"ours": outcome(50, 50), "peer": outcome(10, 10)}
+    ours, peer = rows_of(compared("ours", "peer", targets=(target,)), threads, outcomes)
+    assert (peer.target, peer.met) == expected
+    assert (ours.target, ours.met) == (None, None)
 
 
 def test_a_failed_peer_has_no_figures_but_the_reason() -> None:
     failed = Outcome([Round(5, 1.0)], failure="OSError: full")
-    ours, peer = rows_of(compared("ours", "peer"), 1, {"ours": outcome(10), "peer": failed})
+    workload = compared("ours", "peer", targets=(Target("peer", 1.0),))
+    ours, peer = rows_of(workload, 1, {"ours": outcome(10), "peer": failed})
     assert (peer.rate, peer.ratio, peer.failure) == (None, None, "OSError: full")
+    assert (peer.target, peer.met) == (1.0, None)
     assert ours.rate == 10
 
 
 def test_without_the_subject_there_are_no_ratios() -> None:
     rows = rows_of(compared("ours", "peer"), 1, {"peer": outcome(10)})
     assert [row.ratio for row in rows] == [None, None]
+
+
+def delayed(*entrants: Entrant[Sampler]) -> DelayWorkload:
+    figures = (Figure("p50", limit=0.005), Figure("p99"), Figure("longest", limit=0.1))
+    return DelayWorkload("wait", "it", entrants[0].name, entrants, figures, plan="memory")
+
+
+def waits(
+    *rounds: Sequence[float],
+    failure: str | None = None,
+) -> dict[str, Outcome[Sequence[float]]]:
+    return {"ours": Outcome(list(rounds), failure), "peer": Outcome(list(rounds))}
+
+
+def test_delays_are_told_by_round_and_only_the_subject_has_limits() -> None:
+    workload = delayed(Entrant("ours", never), Entrant("peer", never))
+    slow = [0.001] * 150 + [0.002] * 47 + [0.3] * 3
+    rows = delay_rows_of(workload, waits([0.001, 0.003, 0.002], slow, [0.004]))
+    ours = {row.figure: row for row in rows if row.peer == "ours"}
+    assert (ours["p50"].lowest, ours["p50"].seconds, ours["p50"].highest) == (0.001, 0.002, 0.004)
+    assert ours["p99"].rounds == (0.003, 0.3, 0.004)
+    assert ours["longest"].rounds == (0.003, 0.3, 0.004)
+    assert ours["p50"].delays == 204
+    assert [(row.figure, row.limit, row.met) for row in rows] == [
+        ("p50", 0.005, True),
+        ("p99", None, None),
+        ("longest", 0.1, True),
+        ("p50", None, None),
+        ("p99", None, None),
+        ("longest", None, None),
+    ]
+    missed = delay_rows_of(workload, waits([0.2], [0.2]))
+    assert [row.met for row in missed[:3]] == [False, None, False]
+
+
+def test_delays_of_a_failed_peer_are_no_figures() -> None:
+    workload = delayed(Entrant("ours", never), Entrant("peer", never))
+    rows = delay_rows_of(workload, waits([0.001], failure="OSError: full"))
+    assert {row.failure for row in rows[:3]} == {"OSError: full"}
+    assert [row.met for row in rows[:3]] == [None, None, None]
+    assert rows[3].seconds == 0.001
+
+
+def test_all_targets_are_told_at_the_end(capsys: pytest.CaptureFixture[str]) -> None:
+    targets = (Target("peer", 4.0), Target("other", 9.0), Target("bad", 2.0))
+    outcomes = {"ours": outcome(50, 60), "peer": outcome(10, 10), "other": outcome(10, 10)}
+    rows = rows_of(compared("ours", "peer", "other", "bad", targets=targets), 8, outcomes)
+    delays = delay_rows_of(delayed(Entrant("ours", never)), waits([0.007]))
+    delays += delay_rows_of(delayed(Entrant("bad", never)), {})[:1]
+    report.print_targets(rows, delays)
+    assert capsys.readouterr().out.splitlines()[2:] == [
+        "met: save, 8 threads: ours: 5.50 x peer (5.00 - 6.00), target >= 4.0 x peer",
+        "MISSED: save, 8 threads: ours: 5.50 x other (5.00 - 6.00), target >= 9.0 x other",
+        "NOT MEASURED: save, 8 threads: ours: ?, target >= 2.0 x bad",
+        "MISSED: wait: ours: p50 7.00 ms (7.00 - 7.00), target < 5 ms",
+        "met: wait: ours: longest 7.00 ms (7.00 - 7.00), target < 100 ms",
+        "NOT MEASURED: wait: bad: p50 ?, target < 5 ms",
+    ]
+    report.print_targets([], [])
+    assert capsys.readouterr().out == ""
 
 
 # --- peers and workloads ------------------------------------------------------------------
@@ -231,6 +342,67 @@ def test_every_workload_is_done_by_all(workload: Workload, tmp_path: Path) -> No
         assert row.failure is None
         assert row.missing is not None or (row.rate is not None and row.operations > 0)
         assert (row.durable is not None) == workload.writes
+
+
+@pytest.mark.parametrize("workload", workloads.delays(), ids=lambda workload: workload.name)
+def test_every_delay_is_measured_for_all(workload: DelayWorkload, tmp_path: Path) -> None:
+    rows = run_delays(workload, TINY, tmp_path)
+    assert workload.subject in [row.peer for row in rows]
+    assert len(rows) == len(workload.entrants) * len(workload.figures)
+    for row in rows:
+        assert row.failure is None
+        assert row.seconds is not None
+        assert len(row.rounds) == TINY.rounds
+        assert row.delays >= TINY.rounds
+        assert (row.limit is not None) <= (row.peer == workload.subject)
+
+
+def test_a_loop_that_stands_still_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(stalls, "perf_counter", lambda: now[0])
+
+    async def block() -> str:
+        now[0] += 2.0
+        return "done"
+
+    async def scenario() -> tuple[list[float], str]:
+        return await stalls.watched(block)
+
+    delays, done = asyncio.run(scenario())
+    assert done == "done"
+    assert max(delays) == pytest.approx(2.0 - stalls.TICK)
+
+
+def test_a_session_that_comes_back_short_is_found_out(tmp_path: Path) -> None:
+    class Forgetful(stalls.IdleLoop):
+        async def load(self) -> list[payloads.Message]:
+            return []
+
+    sampler = stalls.StallSampler(Forgetful(tmp_path), loading=True)
+    with pytest.raises(WorkNotDone):
+        sampler.sample(TINY, 0.0)
+
+
+def test_a_crash_is_logged_nowhere_and_logging_is_as_before(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    logger = logging.getLogger("sessionkeeper")
+
+    class Logged:
+        crashes = 0
+
+        def crash(self) -> None:
+            self.crashes += 1
+            logger.error("it died", exc_info=OnPurpose("on purpose"))
+
+        def close(self) -> None:
+            pass
+
+    before = logger.handlers[:], logger.propagate
+    peer = Logged()
+    assert len(RestartSampler(peer).sample(TINY, 60.0)) == peer.crashes == TINY.max_operations
+    assert caplog.records == []
+    assert (logger.handlers, logger.propagate) == before
 
 
 def test_an_absent_package_is_a_row_and_no_error(tmp_path: Path) -> None:
@@ -298,12 +470,30 @@ def test_the_command_prints_a_table_and_writes_json(tmp_path: Path) -> None:
     assert not list((tmp_path / "work").iterdir())
 
     written = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
-    assert set(written) == {"machine", "plans", "results"}
+    assert set(written) == {"machine", "plans", "results", "delays"}
     assert {"date", "command", "cpus", "python", "sqlite", "file_system"} <= set(written["machine"])
     assert {row["workload"] for row in written["results"]} == {"load"}
     assert {row["threads"] for row in written["results"]} == {1}
     for row in written["results"]:
         assert {"peer", "durable", "rate", "slowest", "fastest", "ratio", "versus"} <= set(row)
+        assert {"lowest_ratio", "highest_ratio", "target", "met"} <= set(row)
+    assert written["delays"] == []
+
+
+def test_delays_are_printed_and_written_too(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    output = tmp_path / "out.json"
+    command = ["--quick", "--rounds", "1", "--seconds", "0.01", "--only", "restart"]
+    assert main([*command, "--path", str(tmp_path / "work"), "--json", str(output)]) == 0
+    printed = capsys.readouterr().out
+    assert "GenServer, supervised" in printed
+    assert ": restart: GenServer, supervised: p50 " in printed[printed.index("targets") :]
+    written = json.loads(output.read_text(encoding="utf-8"))
+    assert written["results"] == []
+    assert {row["figure"] for row in written["delays"]} == {"p50", "p99"}
+    assert {"seconds", "lowest", "highest", "limit", "met"} <= set(written["delays"][0])
 
 
 def test_a_failed_peer_makes_the_command_fail(
@@ -313,8 +503,13 @@ def test_a_failed_peer_makes_the_command_fail(
 ) -> None:
     broken = Workload("save", "it", "ours", (Entrant("ours", never),))
     monkeypatch.setattr("bench.__main__.workloads", lambda: (broken,))
+    monkeypatch.setattr("bench.__main__.delays", tuple)
     assert main(["--path", str(tmp_path), "--threads", "1"]) == 1
     assert "FAILED" in capsys.readouterr().out
+    monkeypatch.setattr("bench.__main__.workloads", tuple)
+    monkeypatch.setattr("bench.__main__.delays", lambda: (delayed(Entrant("ours", never)),))
+    assert main(["--path", str(tmp_path)]) == 1
+    assert "AssertionError" in capsys.readouterr().out
     assert not list(tmp_path.iterdir())
 
 
@@ -334,3 +529,4 @@ def test_what_makes_no_sense_is_refused(
 
 def test_the_workloads_have_the_names_of_the_documentation() -> None:
     assert [workload.name for workload in workloads.workloads()] == NAMES
+    assert [workload.name for workload in workloads.delays()] == DELAYS
