@@ -89,6 +89,10 @@ class EventBus:
 
         return unsubscribe
 
+    def wants(self, kind: EventKind) -> bool:
+        """Whether anybody would notice an event of that kind; if not, it need not be made."""
+        return bool(self._subscribers) or logger.isEnabledFor(_LEVELS.get(kind, logging.INFO))
+
     def publish(self, event: Event) -> None:
         """Log the event and hand it to every subscriber."""
         level = _LEVELS.get(event.kind, logging.INFO)

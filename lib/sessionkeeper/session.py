@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeAlias, TypeVar, overload
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeAlias, TypeVar,
 import orjson
 
 from sessionkeeper.errors import InvalidValue
-from sessionkeeper.slices import Pace
+from sessionkeeper.slices import CHUNK, Pace
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -92,7 +92,7 @@ class Session:
 
     info: SessionInfo
 
-    def __init__(self, info: SessionInfo, chunks: tuple[Chunk, ...], state_bytes: bytes) -> None:
+    def __init__(self, info: SessionInfo, chunks: Sequence[Chunk], state_bytes: bytes) -> None:
         self.info = info
         self._chunks = chunks
         self._state_bytes = state_bytes
@@ -226,13 +226,28 @@ class Session:
         )
 
 
-def _decoded(chunks: tuple[Chunk, ...]) -> list[Any]:
+def grouped(chunks: Iterable[Chunk]) -> Iterator[list[Chunk]]:
+    """Neighbours that are together about as long as a `CHUNK`, so that few steps take them all."""
+    group: list[Chunk] = []
+    size = 0
+    for chunk in chunks:
+        if group and size + len(chunk) > CHUNK:
+            yield group
+            group, size = [], 0
+        group.append(chunk)
+        size += len(chunk)
+    if group:
+        yield group
+
+
+def _decoded(chunks: Sequence[Chunk]) -> list[Any]:
     if len(chunks) == 1:
         return list(orjson.loads(b"[" + chunks[0] + b"]"))
     messages: list[Any] = []
     pace = Pace()
-    for chunk in chunks:
-        messages += orjson.loads(b"[" + chunk + b"]")
+    for group in grouped(chunks):
+        messages += orjson.loads(b"[" + b",".join(group) + b"]")
+        # A long session is decoded in steps, with the interpreter offered in between.
         pace.step()
     return messages
 

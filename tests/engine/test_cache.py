@@ -34,7 +34,7 @@ RECORD = Record(
 
 def document(session_id: str, size: int, lsn: int = 1) -> Document:
     state = b'"' + b"x" * (size - 2 - len(RECORD.metadata)) + b'"'
-    return Document(replace(RECORD, session_id=session_id, lsn=lsn), (), state)
+    return Document(replace(RECORD, session_id=session_id, lsn=lsn), state=state)
 
 
 def test_it_is_bounded_in_bytes(clock: FakeClock) -> None:

@@ -20,7 +20,7 @@ from sessionkeeper.storage.documents import (
     decode_foreign,
     encode_document,
 )
-from sessionkeeper.storage.lines import Pieces, encode_lines, weight
+from sessionkeeper.storage.lines import Lines, Pieces, encode_lines, weight
 
 NOW = datetime(2025, 3, 4, 5, 6, 7, 891234, tzinfo=UTC)
 MESSAGES: list[Any] = [{"role": "user", "content": 'a "line"\nbreak, ],\n"state":1'}, [], 1, "x"]
@@ -46,7 +46,7 @@ def make(messages: list[Any], **changes: Any) -> Document:
         requests=(Request("r-1", 3, len(messages), keyed=False),),
         extra=b'{"unknown":{"x":1}}',
     )
-    return Document(replace(record, **changes), encode_lines(messages), b'{"step":"2\\n"}')
+    return Document(replace(record, **changes), Lines(encode_lines(messages)), b'{"step":"2\\n"}')
 
 
 def written(document: Document) -> bytes:

@@ -16,7 +16,7 @@ from sessionkeeper.storage.documents import (
     Record,
     Request,
 )
-from sessionkeeper.storage.lines import extended
+from sessionkeeper.storage.lines import Lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -105,7 +105,7 @@ class Transaction:
         count, cost, chunks = record.message_count, record.total_cost, base.chunks
         if not isinstance(fields.messages, Keep):
             count = fields.message_count
-            chunks = fields.messages
+            chunks = Lines(fields.messages)
         if command.cost_given or not isinstance(fields.messages, Keep):
             cost = fields.cost
         changed = self._next(record, request_id, None, count, cost)
@@ -130,7 +130,7 @@ class Transaction:
             base.total_cost + command.cost,
         )
         if current is None:
-            return self._put(Document(changed, command.messages, NULL))
+            return self._put(Document(changed, Lines(command.messages), NULL))
         return self._append(base, changed, command.messages)
 
     def trash(self, session_id: str, reason: str, request_id: str) -> bool:
@@ -214,7 +214,7 @@ class Transaction:
                 message_count=0,
                 total_cost=0.0,
             ),
-            (),
+            Lines(),
             NULL,
         )
 
@@ -239,16 +239,8 @@ class Transaction:
         requests += (Request(request_id, generation, message_count, keyed=False),)
         if key is not None:
             requests += (Request(_keyed(key), generation, message_count, keyed=True),)
-        return replace(
-            record,
-            generation=generation,
-            lsn=self.lsn + 1,
-            updated_at=now,
-            persisted_until=self._retention.deadline(record.persisted_until, now),
-            message_count=message_count,
-            total_cost=total_cost,
-            requests=requests,
-        )
+        until = self._retention.deadline(record.persisted_until, now)
+        return record.advanced(self.lsn + 1, now, until, message_count, total_cost, requests)
 
     def _put(self, document: Document) -> Saved:
         return self._enter(Put(document))
@@ -260,7 +252,7 @@ class Transaction:
             return self._put(before.document.with_appended(messages, changed))
         if isinstance(before, Append):
             whole = before.whole and before.whole.with_appended(messages, changed)
-            more = extended(before.chunks, messages)
+            more = (*before.chunks, *messages)
             return self._enter(replace(before, record=changed, chunks=more, whole=whole))
         at_hand = self._visible.at_hand(base.session_id)
         whole = at_hand and at_hand.with_appended(messages, changed)

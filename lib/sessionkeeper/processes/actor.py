@@ -16,7 +16,7 @@ from sessionkeeper.errors import (
     SessionKeeperError,
     StorageFailed,
 )
-from sessionkeeper.events import Event, logger
+from sessionkeeper.events import Event, EventBus, logger
 from sessionkeeper.otp import GenServer
 from sessionkeeper.processes.checkpointer import Arrived, Prepared, Publish, Settled
 from sessionkeeper.processes.checkpoints import CheckpointDue
@@ -84,7 +84,7 @@ class ActorParts:
         view: What callers see.
         clock: The clocks.
         retention: How long sessions are kept.
-        publish_event: Where events go.
+        events: Where events go.
         checkpoints: Makes the actor's part in checkpoints, given what to call with the names of
             files that are not as published; None without a journal.
         sync: Makes durable what was committed, at an interval; None if each commit does.
@@ -95,7 +95,7 @@ class ActorParts:
     view: View
     clock: Clock
     retention: Retention
-    publish_event: Callable[[Event], None]
+    events: EventBus
     checkpoints: Callable[[Callable[[Sequence[str]], object]], Checkpoints] | None = None
     sync: Callable[[], None] | None = None
 
@@ -128,7 +128,7 @@ class SessionStoreActor(GenServer):
         report = parts.backend.recover()
         self._report = report
         parts.view.recovered(report)
-        parts.publish_event(Event("recovered", detail=str(report)))
+        parts.events.publish(Event("recovered", detail=str(report)))
         self.send_interval(parts.config.cleanup_interval, CleanupDue())
         self.ref.post(CleanupDue())
         if self._checkpoints is not None:
@@ -268,13 +268,15 @@ class SessionStoreActor(GenServer):
                 self._report_changes(transaction)
 
     def _report_changes(self, transaction: Transaction) -> None:
+        events = self._parts.events
+        quiet = not events.wants("saved")
         for change in transaction.changes:
             record = change.record
             if isinstance(change, Trash):
-                event = Event("trashed", record.session_id, change.reason)
-            else:
-                event = Event("saved", record.session_id, f"generation {record.generation}")
-            self._parts.publish_event(event)
+                events.publish(Event("trashed", record.session_id, change.reason))
+            elif not quiet:
+                detail = f"generation {record.generation}"
+                events.publish(Event("saved", record.session_id, detail))
         limit = self._parts.config.max_sessions
         if limit is not None and transaction.changes and self._parts.view.count() > limit:
             self._clean_up()
@@ -312,7 +314,7 @@ class SessionStoreActor(GenServer):
             logger.warning("the cleanup removed nothing: %s", error)
             return
         for removal in removals[:CLEANUP_CHUNK]:
-            self._parts.publish_event(Event("trashed", removal.session_id, removal.detail))
+            self._parts.events.publish(Event("trashed", removal.session_id, removal.detail))
         if len(removals) > CLEANUP_CHUNK:
             self.ref.post(CleanupDue())
 
@@ -321,7 +323,7 @@ class SessionStoreActor(GenServer):
         before = self._parts.clock.now() - timedelta(days=config.trash_days)
         for session_id in self._parts.backend.purge(before):
             detail = f"{config.trash_days:g} days in the trash are over"
-            self._parts.publish_event(Event("purged", session_id, detail))
+            self._parts.events.publish(Event("purged", session_id, detail))
 
     def _reconcile(self, names: Sequence[str]) -> None:
         self.check_fence()

@@ -212,7 +212,7 @@ class StoreTree:
             view=self.view,
             clock=self.clock,
             retention=Retention(config.retention_days, config.max_sessions),
-            publish_event=self.events.publish,
+            events=self.events,
             checkpoints=self._checkpoints if self.journaled is not None else None,
             sync=self.journaled.sync if self.journaled and config.durability == "os" else None,
         )

@@ -6,24 +6,22 @@ so other threads (and event loops) get the interpreter in between.
 
 from __future__ import annotations
 
+import threading
 from bisect import bisect_right
-from itertools import accumulate
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate, islice
+from typing import TYPE_CHECKING, Any, Final, overload
 
+from sessionkeeper.session import grouped
 from sessionkeeper.slices import CHUNK, SLICE, Pace
 from sessionkeeper.storage.codec import encode
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
-
     from sessionkeeper.session import Chunk
 
 JOINT: Final = b",\n"
 
 _BREAK: Final = ord("\n")
-
-# Small chunks are copied together, so that many short appends do not make many chunks.
-_SMALL: Final = 32 * 1024
 
 
 def encode_lines(messages: Iterable[Any]) -> tuple[Chunk, ...]:
@@ -119,7 +117,7 @@ class Pieces:
                     continue
                 chunks.append(memoryview(b"".join(begun))[: -len(JOINT)])
             cut = piece.rfind(b"\n", at, last) + 1 or at
-            chunks += (view[a : b - len(JOINT)] for a, b in _grouped(piece, at, cut))
+            chunks += (view[a : b - len(JOINT)] for a, b in _cuts(piece, at, cut))
             begun = [view[cut:last]] if cut < last else []
             pace.step()
         if begun:
@@ -127,7 +125,7 @@ class Pieces:
         return tuple(chunks)
 
 
-def _grouped(piece: bytes, start: int, end: int) -> Iterator[tuple[int, int]]:
+def _cuts(piece: bytes, start: int, end: int) -> Iterator[tuple[int, int]]:
     """Where whole lines that follow one another are to be cut so that no chunk is too long."""
     while start < end:
         cut = end
@@ -138,14 +136,69 @@ def _grouped(piece: bytes, start: int, end: int) -> Iterator[tuple[int, int]]:
         start = cut
 
 
-def extended(chunks: tuple[Chunk, ...], more: tuple[Chunk, ...]) -> tuple[Chunk, ...]:
-    """The chunks followed by more of them."""
-    if chunks and more and len(chunks[-1]) + len(more[0]) <= _SMALL:
-        return (*chunks[:-1], JOINT.join((chunks[-1], more[0])), *more[1:])
-    return (*chunks, *more)
+class Lines(Sequence["Chunk"]):
+    """The message lines of one version of a session, in chunks.
+
+    Versions that follow one another by appending share one list: the newest adds to its end and
+    the older ones see no further than they did. So an append costs what is appended, however
+    long the session is. A version that is added to a second time gets a list of its own.
+    """
+
+    __slots__ = ("_count", "_shared", "size")
+
+    def __init__(self, chunks: Iterable[Chunk] = ()) -> None:
+        self._shared = list(chunks)
+        self._count = len(self._shared)
+        self.size = weight(self._shared)
+
+    def extended(self, more: Sequence[Chunk]) -> Lines:
+        """These lines followed by more of them; these stay as they are."""
+        longer = Lines.__new__(Lines)
+        with _EXTENDING:
+            shared = self._shared
+            if len(shared) != self._count:
+                shared = shared[: self._count]
+            shared.extend(more)
+            longer._shared = shared  # noqa: SLF001 - of its own class
+            longer._count = len(shared)  # noqa: SLF001 - of its own class
+        longer.size = self.size + weight(more)
+        return longer
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[Chunk]:
+        return islice(self._shared, self._count)
+
+    def __reversed__(self) -> Iterator[Chunk]:
+        return reversed(self._shared[: self._count])
+
+    @overload
+    def __getitem__(self, index: int) -> Chunk: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Chunk]: ...
+    def __getitem__(self, index: int | slice) -> Chunk | Sequence[Chunk]:
+        if isinstance(index, slice):
+            return self._shared[: self._count][index]
+        return self._shared[range(self._count)[index]]
+
+    def __eq__(self, other: object) -> bool:
+        """Whether both hold the same lines, wherever they are cut into chunks."""
+        if not isinstance(other, Lines):
+            return NotImplemented
+        return JOINT.join(self) == JOINT.join(other)
+
+    __hash__ = None  # type: ignore[assignment]  # compared in tests, never a key
+
+    def __repr__(self) -> str:
+        return f"Lines({self._count} chunks, {self.size} bytes)"
 
 
-def last_lines(chunks: tuple[Chunk, ...], count: int) -> tuple[Chunk, ...]:
+# Two threads that extend one version at once must not both take it for the newest.
+_EXTENDING = threading.Lock()
+
+
+def last_lines(chunks: Sequence[Chunk], count: int) -> tuple[Chunk, ...]:
     """The last `count` lines; those before are not looked at."""
     found: list[Chunk] = []
     for chunk in reversed(chunks):
@@ -158,16 +211,16 @@ def last_lines(chunks: tuple[Chunk, ...], count: int) -> tuple[Chunk, ...]:
     return tuple(reversed(found))
 
 
-def interleaved(chunks: tuple[Chunk, ...]) -> list[Chunk]:
-    """The chunks with what joins them in between, for one gathered write."""
+def interleaved(chunks: Iterable[Chunk]) -> list[Chunk]:
+    """The chunks with what joins them in between, for one gathered write; short ones in one."""
     parts: list[Chunk] = []
-    for chunk in chunks:
+    for group in grouped(chunks):
         if parts:
             parts.append(JOINT)
-        parts.append(chunk)
+        parts.append(group[0] if len(group) == 1 else JOINT.join(group))
     return parts
 
 
-def weight(chunks: Sequence[Chunk]) -> int:
+def weight(chunks: Iterable[Chunk]) -> int:
     """Bytes of all chunks together."""
     return sum(map(len, chunks))

@@ -41,10 +41,11 @@ class Pending:
 
     def upon(self, document: Document) -> Document:
         """The newest version, given the base or a later one."""
-        for append in list(self.appends):
-            if append.record.lsn > document.record.lsn:
-                document = document.with_appended(append.chunks, append.record)
-        return document
+        later = [a for a in list(self.appends) if a.record.lsn > document.record.lsn]
+        if not later:
+            return document
+        more = [chunk for append in later for chunk in append.chunks]
+        return document.with_appended(more, later[-1].record)
 
     def after(self, lsn: int) -> Pending | None:
         """What is left when a version of that number is published; None if nothing is."""

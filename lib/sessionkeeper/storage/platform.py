@@ -11,7 +11,6 @@ import ctypes
 import errno
 import os
 import stat
-from collections import deque
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Final, cast
@@ -273,32 +272,46 @@ _fdatasync: Final = getattr(os, "fdatasync", os.fsync)
 
 
 def _write_all(descriptor: int, chunks: Sequence[Chunk], offset: int | None = None) -> None:
-    pending = deque(memoryview(chunk) for chunk in chunks if chunk)
-    while pending:
-        buffers = _next_slice(pending)
-        if offset is None:
-            written = os.writev(descriptor, buffers)
-        else:
-            written = os.pwritev(descriptor, buffers, offset)
+    pending = list(_sliced(chunks))
+    done = 0
+    while done < len(pending):
+        batch = list(_next_batch(pending, done))
+        written = _write_some(descriptor, batch, offset)
+        if offset is not None:
             offset += written
-        while written:  # a short write stops anywhere, also inside a chunk
-            head = pending.popleft()
-            if written < len(head):
-                pending.appendleft(head[written:])
+        for chunk in batch:
+            if written < len(chunk):
                 break
-            written -= len(head)
+            written -= len(chunk)
+            done += 1
+        if written:  # a short write stops anywhere, also inside a chunk
+            pending[done] = memoryview(pending[done])[written:]
 
 
-def _next_slice(pending: Iterable[memoryview]) -> list[memoryview]:
-    """So many as are written at once: a call into the system keeps its processor to itself."""
-    buffers: list[memoryview] = []
+def _sliced(chunks: Iterable[Chunk]) -> Iterator[Chunk]:
+    for chunk in chunks:
+        if len(chunk) <= SLICE:
+            if len(chunk):
+                yield chunk
+            continue
+        view = memoryview(chunk)
+        for start in range(0, len(chunk), SLICE):
+            yield view[start : start + SLICE]
+
+
+def _next_batch(pending: Sequence[Chunk], start: int) -> Iterator[Chunk]:
     size = 0
-    for buffer in islice(pending, IOV_MAX):
-        size += len(buffer)
-        if buffers and size > SLICE:
-            break
-        buffers.append(buffer)
-    return buffers
+    for chunk in islice(pending, start, start + IOV_MAX):
+        size += len(chunk)
+        if size > SLICE and size > len(chunk):
+            return
+        yield chunk
+
+
+def _write_some(descriptor: int, chunks: Sequence[Chunk], offset: int | None) -> int:
+    if offset is None:
+        return os.writev(descriptor, chunks)
+    return os.pwritev(descriptor, chunks, offset)
 
 
 def _read_all(descriptor: int, expected: int) -> list[bytes]:

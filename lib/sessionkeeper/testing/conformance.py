@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from sessionkeeper.storage.backend import Put, Trash
 from sessionkeeper.storage.documents import Document, Record, Request
-from sessionkeeper.storage.lines import encode_lines
+from sessionkeeper.storage.lines import Lines, encode_lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,7 +42,7 @@ def _document(session_id: str, lsn: int, *, generation: int = 1, text: str = "he
             metadata=b'{"a":1}',
             requests=(request,),
         ),
-        encode_lines(messages),
+        Lines(encode_lines(messages)),
         b'{"step":1}',
     )
 
