@@ -85,7 +85,9 @@ def test_a_broken_edit_is_quarantined_whole(watched: SessionStore, folder: Path)
     with EventLog(watched) as log:
         (folder / "s1.json").write_bytes(b'{"format": "sessionkeeper", "messages": [')
         log.wait_for("quarantined")
-    wait_until(lambda: "s1" not in watched)
+        healed = log.wait_for("healed")
+    assert healed[0].session_id == "s1"
+    assert watched.load_session("s1").messages == ["original"], "the version before it is back"
     kept = (folder / ".sessionkeeper" / "quarantine").iterdir()
     assert b'{"format": "sessionkeeper", "messages": [' in [path.read_bytes() for path in kept]
 

@@ -197,7 +197,7 @@ def test_another_sessions_file_put_in_place_is_not_served(folder: Path) -> None:
 def test_rot_in_an_open_store_is_never_served(folder: Path) -> None:
     """The bytes change, name, size and time do not: no hand did that."""
     with (
-        SessionStore.open(folder, watch=False, cache_bytes=1) as store,
+        SessionStore.open(folder, watch=False, durability="file", cache_bytes=1) as store,
         EventLog(store) as log,
     ):
         store.save_session("s1", ["precious"])
@@ -215,6 +215,64 @@ def test_rot_in_an_open_store_is_never_served(folder: Path) -> None:
         with pytest.raises(SessionNotFound):
             store.load_session("s1")
         assert store.save_session("s1", ["again"]).generation == 1
+
+
+def rot(path: Path, old: bytes, new: bytes) -> None:
+    status = path.stat()
+    with path.open("r+b") as file:
+        data = file.read()
+        file.seek(data.index(old))
+        file.write(new)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def test_rot_is_healed_from_the_journal_without_a_loss(folder: Path) -> None:
+    with (
+        SessionStore.open(folder, watch=False, cache_bytes=1) as store,
+        EventLog(store) as log,
+    ):
+        store.save_session("s1", ["precious"])
+        store.append("s1", ["and more"])
+        rot(folder / "s1.json", b"precious", b"P")
+        assert store.load_session("s1").messages == ["precious", "and more"]
+        assert store.load_session("s1").generation == 3
+        assert log.wait_for("healed")[0].session_id == "s1"
+        assert "time did not" in log.wait_for("quarantined")[0].detail
+        kept = (folder / ".sessionkeeper" / "quarantine").glob("s1.*Z.json")
+        assert all(b"Precious" in path.read_bytes() for path in kept)
+
+
+@pytest.mark.parametrize("durability", ["journal", "file"])
+def test_rot_is_healed_from_the_newest_valid_backup(durability: str, folder: Path) -> None:
+    with SessionStore.open(folder, watch=False, durability=durability) as store:
+        for number in range(4):
+            store.save_session("s1", [f"version {number}"])
+    backups = sorted((folder / ".sessionkeeper" / "backups" / "s1").iterdir())
+    rot(backups[-1], b"version", b"V")
+    rot(folder / "s1.json", b"version", b"V")
+    (folder / "s1.json").write_bytes(b"{")
+    with SessionStore.open(folder, watch=False, durability=durability) as store:
+        assert store.load_session("s1").messages == ["version 1"]
+        assert store.load_session("s1").generation == 3, "one more than the version brought back"
+        assert [p.kind for p in store.last_recovery.problems] == ["corrupt", "healed"]
+    with SessionStore.open(folder, watch=False, durability=durability) as store:
+        assert store.last_recovery.problems == []
+        assert store.load_session("s1").messages == ["version 1"]
+
+
+def test_as_many_backups_are_kept_as_the_setting_says(folder: Path) -> None:
+    backups = folder / ".sessionkeeper" / "backups" / "s1"
+    with SessionStore.open(folder, watch=False, max_backups=2) as store:
+        for number in range(5):
+            store.save_session("s1", [number])
+    assert [json.loads(path.read_bytes())["messages"] for path in sorted(backups.iterdir())] == [
+        [2],
+        [3],
+    ]
+    with SessionStore.open(folder, watch=False, max_backups=0) as store:
+        store.save_session("s2", [1])
+        store.save_session("s2", [2])
+    assert not backups.with_name("s2").exists()
 
 
 def test_a_hand_made_file_is_taken_with_a_copy_aside(good: bytes, folder: Path) -> None:

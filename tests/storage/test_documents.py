@@ -94,19 +94,34 @@ def test_a_cut_at_any_byte_is_noticed() -> None:
             decode_foreign(data[:length], NOW)
 
 
-def test_appending_keeps_what_was_there_and_the_chunks_bounded() -> None:
-    document = make([])
+def test_appending_keeps_what_was_there_and_costs_what_is_appended() -> None:
+    document = first = make([])
     expected: list[Any] = []
     for number in range(300):
         chunks = encode_lines([{"n": number}, {"m": number}])
         expected += [{"n": number}, {"m": number}]
         record = replace(document.record, message_count=len(expected))
         document = document.with_appended(chunks, record)
-    assert len(document.chunks) == 1, "short appends do not make many chunks"
     assert document.session().messages == expected
+    assert first.session().messages == [], "the versions before see no further than they did"
+    assert len(encode_document(document)) < 5, "short appends are written in one"
     assert document.session(5).messages == expected[-5:]
     assert document.session(0).messages == []
     assert document.session(10_000).messages == expected
+
+
+def test_two_versions_made_upon_one_do_not_see_each_other() -> None:
+    base = make([1])
+    one = base.with_appended(encode_lines([2]), replace(base.record, message_count=2))
+    other = base.with_appended(encode_lines([3, 4]), replace(base.record, message_count=3))
+    longer = one.with_appended(encode_lines([5]), replace(base.record, message_count=3))
+    assert base.session().messages == [1]
+    assert one.session().messages == [1, 2]
+    assert other.session().messages == [1, 3, 4]
+    assert longer.session().messages == [1, 2, 5]
+    assert one.chunks != other.chunks
+    assert list(reversed(other.chunks)) == list(other.chunks[::-1])
+    assert other.chunks.size == sum(len(chunk) for chunk in other.chunks)
 
 
 def test_a_hand_written_document_needs_little() -> None:

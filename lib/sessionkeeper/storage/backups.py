@@ -23,6 +23,11 @@ _NAME = re.compile(r"\d{10}-\d{8}T\d{12}Z\.json")
 _REMEMBERED = 4096
 
 
+def is_backup(name: str) -> bool:
+    """Whether a file of that name is a version that was replaced, not a hand edit."""
+    return _NAME.fullmatch(name) is not None
+
+
 class Backups:
     """The folder of one store's backups: one folder for each session.
 
@@ -122,4 +127,4 @@ class Backups:
             entries = list(self._fs.entries(self.of(stem)))
         except FileNotFoundError:
             return []
-        return sorted(entry.name for entry in entries if _NAME.fullmatch(entry.name))
+        return sorted(entry.name for entry in entries if is_backup(entry.name))

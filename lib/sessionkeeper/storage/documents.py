@@ -274,6 +274,14 @@ def decode_document(pieces: Sequence[bytes]) -> Document | None:
     covered = len(text) - _TAIL_LENGTH
     if covered < 0 or text[covered:] != _tail(_digest(text, covered)):
         return None
+    try:
+        return _decode_parts(text, covered)
+    except (ValueError, TypeError, KeyError, OverflowError) as error:
+        # The checksum tells that nothing changed since, not who wrote it.
+        raise CorruptDocument(f"its lines are not those of a session document: {error}") from error
+
+
+def _decode_parts(text: Pieces, covered: int) -> Document:
     head_end = text.find(b"\n") + 1
     state_end = text.rfind(b"\n", covered)
     state_start = text.rfind(b"\n", state_end) + 1

@@ -22,7 +22,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from sessionkeeper.storage.documents import Document
+    from sessionkeeper.storage.documents import Document, Record
+
+
+# Kinds of problems after which a session's own file is of no use.
+DAMAGED = frozenset({"corrupt", "rot"})
 
 
 class EditableFolder(SessionFolder):
@@ -49,30 +53,44 @@ class EditableFolder(SessionFolder):
                 hand_made.append((path, valid, known))
         return hand_made
 
-    def _healing(self, report: RecoveryReport) -> list[Document]:
-        """The newest valid backups of sessions whose files were just set aside.
-
-        Each becomes a generation of its own, so that nobody takes it for the one that was lost.
-        """
-        healed: list[Document] = []
-        for problem in [p for p in report.problems if p.kind in ("corrupt", "rot")]:
-            stem = problem.path.stem
-            backup = self._backups.newest_valid(stem)
-            if backup is None or backup.record.session_id in report.records:
+    def _heal_at_recovery(self, report: RecoveryReport) -> None:
+        """Bring back the sessions whose files were just set aside, from the newest copy."""
+        for problem in [p for p in report.problems if p.kind in DAMAGED]:
+            copy = self._newest_copy(problem.path.stem)
+            if copy is None or copy.record.session_id in report.records:
                 continue
-            report.lsn += 1
-            record = replace(
-                backup.record,
-                generation=backup.record.generation + 1,
-                lsn=report.lsn,
-                requests=tuple(r for r in backup.record.requests if r.keyed),
-            )
-            report.records[record.session_id] = record
-            detail = f"generation {backup.record.generation} was brought back from its backup"
-            report.problems.append(Problem("healed", problem.path, detail, record.session_id))
-            self._tell("healed", problem.path, detail, record.session_id)
-            healed.append(replace(backup, record=record))
-        return healed
+            try:
+                healed = self._heal(problem.path, copy, report.lsn + 1)
+            except (StorageFailed, CommitUncertain, PathBlocked) as error:
+                self._tell("ignored", problem.path, f"could not be brought back: {error}")
+                continue
+            report.lsn = healed.lsn
+            report.records[healed.session_id] = healed
+            detail = f"brought back as generation {healed.generation}"
+            report.problems.append(Problem("healed", problem.path, detail, healed.session_id))
+
+    def _heal(self, path: Path, copy: Document, lsn: int) -> Record:
+        """Make a copy the session's file again.
+
+        It becomes a generation of its own, so that nobody takes it for the one that was lost.
+
+        Raises:
+            SessionKeeperError: It could not be written.
+        """
+        record = replace(
+            copy.record,
+            generation=copy.record.generation + 1,
+            lsn=lsn,
+            requests=tuple(r for r in copy.record.requests if r.keyed),
+        )
+        self.commit([Put(replace(copy, record=record))])
+        detail = f"generation {copy.record.generation} was brought back"
+        self._tell("healed", path, detail, record.session_id)
+        return record
+
+    def _newest_copy(self, stem: str) -> Document | None:
+        """The newest version of a session that can be had from anywhere but its file."""
+        return self._backups.newest_valid(stem)
 
     def _take_at_recovery(
         self,
@@ -105,12 +123,33 @@ class EditableFolder(SessionFolder):
         """Look at files that may have been changed by hand. See `Backend.reconcile`."""
         self._check_identity()
         result = Reconciled(lsn=lsn)
+        lost: list[tuple[Path, Known]] = []
         for path in self._reconcilable(names):
-            self._reconcile_one(path, result)
+            self._reconcile_one(path, result, lost)
         self._set_aside(result.problems)
+        for path, known in lost:
+            self._heal_or_forget(path, known, result)
         return result
 
-    def _reconcile_one(self, path: Path, result: Reconciled) -> None:
+    def _heal_or_forget(self, path: Path, known: Known, result: Reconciled) -> None:
+        copy = self._newest_copy(path.stem)
+        if copy is not None:
+            try:
+                healed = self._heal(path, copy, result.lsn + 1)
+            except (StorageFailed, PathBlocked) as error:
+                self._tell("ignored", path, f"could not be brought back: {error}")
+            else:
+                result.lsn = healed.lsn
+                result.records.append(healed)
+                return
+        self._forget(path.stem, known, result, "it is damaged, and there is no other copy")
+
+    def _reconcile_one(
+        self,
+        path: Path,
+        result: Reconciled,
+        lost: list[tuple[Path, Known]],
+    ) -> None:
         known = self._files.get(path.stem)
         try:
             found = examine(self._fs, path, known, self._clock.now())
@@ -123,7 +162,9 @@ class EditableFolder(SessionFolder):
             if found.kind == "corrupt" and not self._settled(path):
                 result.unsettled.append(path.name)
                 return
-            if known is not None:
+            if known is not None and found.kind in DAMAGED:
+                lost.append((path, known))
+            elif known is not None:
                 self._forget(path.stem, known, result, found.detail)
             self._block(found)
             result.problems.append(found)
@@ -219,7 +260,7 @@ class EditableFolder(SessionFolder):
 
     def _forget(self, stem: str, known: Known, result: Reconciled, detail: str) -> None:
         session_id = known.record.session_id
-        del self._files[stem]
+        self._files.pop(stem, None)
         self._names.release(session_id)
         result.vanished.append(session_id)
         result.problems.append(Problem("vanished", self._path(stem), detail, session_id))

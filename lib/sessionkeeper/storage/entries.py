@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 
 from sessionkeeper.errors import CorruptDocument, NewerVersion
+from sessionkeeper.layout import check_session_id
 from sessionkeeper.storage.backend import Append
 from sessionkeeper.storage.documents import (
     MAX_REMEMBERED_KEYS,
@@ -210,7 +211,7 @@ def decode_entry(body: bytes) -> Entry:
                 return _trash(orjson.loads(content))
             case b"F":
                 session_id, lsn = orjson.loads(content)
-                return ForgetEntry(_text(session_id), _whole(lsn))
+                return ForgetEntry(check_session_id(session_id), _whole(lsn))
     except (ValueError, TypeError, KeyError, OverflowError) as error:
         raise CorruptDocument(f"a journal record cannot be read: {error}") from error
     raise NewerVersion(f"a journal record of the unknown kind {kind!r}")
@@ -230,7 +231,7 @@ def _append(content: bytes) -> AppendEntry:
         requests,
     ) = orjson.loads(head)
     return AppendEntry(
-        _text(session_id),
+        check_session_id(session_id),
         _whole(base_lsn),
         _whole(lsn),
         _whole(generation),
@@ -245,14 +246,15 @@ def _append(content: bytes) -> AppendEntry:
 
 def _reference(fields: dict[str, Any]) -> ReferenceEntry:
     temporary = _text(fields["temporary"])
-    if "/" in temporary or temporary.startswith("."):
+    if not temporary or "/" in temporary or "\0" in temporary or temporary.startswith("."):
         raise ValueError("a temporary outside its folder")
-    return ReferenceEntry(_text(fields["session_id"]), _whole(fields["lsn"]), temporary)
+    session_id = check_session_id(fields["session_id"])
+    return ReferenceEntry(session_id, _whole(fields["lsn"]), temporary)
 
 
 def _trash(fields: dict[str, Any]) -> TrashEntry:
     return TrashEntry(
-        _text(fields["session_id"]),
+        check_session_id(fields["session_id"]),
         _whole(fields["lsn"]),
         _whole(fields["base_lsn"]),
         _text(fields["reason"]),

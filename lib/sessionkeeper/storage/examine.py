@@ -48,6 +48,7 @@ def examine(  # noqa: PLR0911 - one return for each finding
     path: Path,
     known: Known | None,
     now: datetime,
+    stem: str | None = None,
 ) -> Valid | Problem:
     """Read one file and say what it is; changes nothing.
 
@@ -56,6 +57,7 @@ def examine(  # noqa: PLR0911 - one return for each finding
         path: A file that stands in the sessions folder.
         known: What was last published there, if anything; tells rot from a hand edit.
         now: What absent times of a hand-made file become.
+        stem: Of the session that it should hold; None: its own name tells.
 
     Raises:
         FileNotFoundError: There is no such file any more.
@@ -85,7 +87,7 @@ def examine(  # noqa: PLR0911 - one return for each finding
         where = "" if error.offset is None else f" at byte {error.offset}"
         return Problem("corrupt", path, f"{error.args[0]}{where}")
     session_id = document.record.session_id
-    if not belongs(path.stem, session_id):
+    if not belongs(path.stem if stem is None else stem, session_id):
         return Problem("id-mismatch", path, f"it says it is {session_id[:80]!r}")
     return Valid(document, signature, ours)
 

@@ -159,7 +159,7 @@ class FileBackend(EditableFolder):
             report.removed.update(entry.answers)
             report.lsn = max(report.lsn, entry.lsn)
         self._set_aside(report.problems)
-        self._heal(report)
+        self._heal_at_recovery(report)
         for path, valid, known in hand_made:
             self._take_at_recovery(path, valid, known, report)
         self._publish_doubtful()
@@ -171,11 +171,6 @@ class FileBackend(EditableFolder):
         self._trash.sync()
         report.seconds = time.perf_counter() - started
         return report
-
-    def _heal(self, report: RecoveryReport) -> None:
-        """Bring back the newest backup of every session whose file was damaged."""
-        for document in self._healing(report):
-            self.commit([Put(document)])
 
     def _publish_doubtful(self) -> None:
         """Write anew what a failed sync may have lost: a second sync would prove nothing."""

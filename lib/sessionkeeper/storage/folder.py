@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import os
+import secrets
 import stat
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -79,6 +79,9 @@ class SessionFolder(FolderReader, ABC):
     ) -> None:
         super().__init__(layout, fs or FileSystem(), clock)
         self._on_event = on_event
+        # Not the process id: in a container the next process has the same, and a temporary that
+        # the journal names outlives the one that wrote it.
+        self._run = secrets.token_hex(6)
         self._numbers = itertools.count(1)
         self._backups = Backups(self._fs, layout.backups, max_backups)
         self._quarantine = Quarantine(self._fs, layout.quarantine, clock)
@@ -110,7 +113,7 @@ class SessionFolder(FolderReader, ABC):
         return stem
 
     def _new_temporary(self) -> Path:
-        return self._layout.temporaries / f"{os.getpid()}-{next(self._numbers)}.tmp"
+        return self._layout.temporaries / f"{self._run}-{next(self._numbers)}.tmp"
 
     def _remove_temporary(self, path: Path) -> bool:
         try:

@@ -149,6 +149,15 @@ def frames_in(data: bytes, journal_id: bytes) -> Iterator[Frame]:
         offset = frame.end if frame is not None and not frame.damaged else offset + BLOCK
 
 
+def looks_begun(data: bytes, offset: int, journal_id: bytes) -> bool:
+    """Whether a frame was begun there whose head is torn or damaged, but for one that is stale."""
+    head = data[offset : offset + HEADER]
+    named = head.startswith(_FRAME_MAGIC)
+    mended = _FRAME_MAGIC + head[len(_FRAME_MAGIC) : _FRAME.size]
+    intact = head[_FRAME.size :] == _CRC.pack(crc32(mended, crc32(journal_id)))
+    return named != intact
+
+
 def _frame_at(data: bytes, offset: int, seed: int) -> Frame | None:
     if not data.startswith(_FRAME_MAGIC, offset):
         return None

@@ -64,7 +64,6 @@ class _Segment:
     size: int
     end: int = BLOCK
     newest: int = 0  # the highest frame number in it
-    failed: bool = False  # the medium refused something in it: never used again
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +96,9 @@ class Log:
     damaged: dict[Path, bytes] = field(default_factory=dict, repr=False)
 
     def preserve(self, path: Path, data: bytes) -> None:
-        """Keep the bytes of a segment if part of it is damaged."""
-        if any(damage.path == path for damage in self.damage):
+        """Keep the bytes of a segment if part of it is damaged, or may be what is missing."""
+        places = {damage.path for damage in self.damage}
+        if path in places or (path.parent in places and not _is_blank(data[BLOCK:])):
             self.damaged[path] = data
 
 
@@ -113,6 +113,9 @@ class Journal:
     def __init__(self, fs: FileSystem, folder: Path) -> None:
         self._fs = fs
         self._folder = folder
+        # Segments in which the medium refused something, or whose head says nothing: what they
+        # hold is read, and never taken for durable, and nothing more is written there.
+        self._refused: set[Path] = set()
         self._reset()
 
     def _reset(self) -> None:
@@ -157,8 +160,10 @@ class Journal:
             try:
                 self._write(records, sync=sync)
             except OSError as error:
-                touched = touched or self._sequence > begun
-                self._give_up_active()
+                if self._sequence > begun:
+                    touched = True
+                    self._give_up_active()
+                # Else there was no room for it; where there is room, smaller ones still fit.
                 if last:
                     raise JournalFailed(error, untouched=not touched) from error
             else:
@@ -180,7 +185,11 @@ class Journal:
         self._previous = digest
         segment.end += length
         segment.newest = self._sequence
-        self._live.append((self._sequence, length))
+        if records:
+            self._enter_live(self._sequence, length)
+
+    def _enter_live(self, sequence: int, length: int) -> None:
+        self._live.append((sequence, length))
         self.live_bytes += length
 
     def sync(self) -> None:
@@ -203,10 +212,10 @@ class Journal:
         if active is not None and active.end + length <= active.size:
             return active
         self.sync()
-        self._leave_active()
         segment = self._take_free(length) or self._create(length)
-        self._descriptor = self._fs.open_blank(segment.path)
-        self._active = segment
+        descriptor = self._fs.open_blank(segment.path)
+        self._leave_active()
+        self._active, self._descriptor = segment, descriptor
         self._used.append(segment)
         if not self._free:
             # So that there is room for deletes when the disk is full. Not having one is no
@@ -234,7 +243,7 @@ class Journal:
 
     def _give_up_active(self) -> None:
         if self._active is not None:
-            self._active.failed = True
+            self._refused.add(self._active.path)
         self._leave_active()
 
     def _leave_active(self) -> None:
@@ -245,8 +254,12 @@ class Journal:
 
     # --- retiring ---------------------------------------------------------------------------
 
-    def retire(self, up_to: int) -> None:
+    def retire(self, up_to: int, records: Sequence[Sequence[Chunk]] = ()) -> None:
         """Say durably that no frame up to that one is needed any more, and use its room again.
+
+        Args:
+            up_to: The number of the frame.
+            records: What is to be kept of them.
 
         Raises:
             JournalFailed: It could not be said; nothing is retired.
@@ -256,7 +269,7 @@ class Journal:
         try:
             # The mark must be on the medium before anything it retires is written over: else a
             # crash could show an old change without the one that undid it.
-            self.append([])
+            self.append(records)
         except JournalFailed:
             self._oldest = before
             raise
@@ -264,7 +277,7 @@ class Journal:
             self.live_bytes -= self._live.popleft()[1]
         for segment in [s for s in self._used if s.newest < self._oldest and s is not self._active]:
             self._used.remove(segment)
-            if segment.failed:
+            if segment.path in self._refused:
                 self._remove(segment)
             else:
                 self._free.append(segment)
@@ -289,17 +302,34 @@ class Journal:
         """Read all segments; what they hold is on the medium when this returns.
 
         Raises:
-            OSError: A segment cannot be read or synced.
+            OSError: A segment cannot be read, or the medium refuses it.
         """
         log = self.read()
         # What was read may only be in memory: a process that died had no time to sync it.
-        for segment in self._used:
-            descriptor = self._fs.open_blank(segment.path)
+        used = [segment for segment in self._used if segment.newest >= self._oldest]
+        doubtful = [segment for segment in used if not self._is_durable(segment)]
+        if doubtful:
+            # Asking again would prove nothing, now or in the next incarnation. What is damaged
+            # stays until the caller has seen to it.
             try:
-                self._fs.sync_data(descriptor)
-            finally:
-                os.close(descriptor)
+                kept = [[body] for body in log.records]
+                self.retire(0 if log.damage else self._sequence, kept)
+            except JournalFailed as error:
+                raise error.cause from error
         return log
+
+    def _is_durable(self, segment: _Segment) -> bool:
+        if segment.path in self._refused:
+            return False
+        descriptor = self._fs.open_blank(segment.path)
+        try:
+            self._fs.sync_data(descriptor)
+        except OSError:
+            self._refused.add(segment.path)
+            return False
+        finally:
+            os.close(descriptor)
+        return True
 
     def read(self) -> Log:
         """Read all segments and change nothing; enough for whoever does not write.
@@ -308,9 +338,12 @@ class Journal:
             OSError: A segment cannot be read.
         """
         self._leave_active()
-        begun, given_up = self._sequence, self._voided
+        # This object may know more than the medium: frames it gave up, whose mark is not
+        # written, and frames it acknowledged, which are gone.
+        begun, oldest, acknowledged = self._sequence, self._oldest, self._sequence - self._voided
         self._reset()
-        contents = self._read_segments()
+        log = Log()
+        contents = self._read_segments(log)
         frames: dict[int, tuple[_Segment, Frame]] = {}
         for segment, data in contents:
             for frame in frames_in(data, self._id):
@@ -319,57 +352,73 @@ class Journal:
                 other = frames.get(frame.sequence)
                 if other is None or other[1].damaged:
                     frames[frame.sequence] = (segment, frame)
-        # This object may know more than the medium: frames it gave up, whose mark is not written.
-        for number in range(begun - given_up + 1, begun + 1):
+        for number in range(acknowledged + 1, begun + 1):
             frames.pop(number, None)
-        log = Log()
-        self._sequence = max(frames, default=begun)
-        if frames and frames[self._sequence][1].damaged:
-            # Behind it is nothing: it was never acknowledged.
+        last = max(frames, default=0)
+        self._sequence = max(last, begun)
+        if last > acknowledged and frames[last][1].damaged:
+            # Behind it is nothing: it was never acknowledged. Nor was what it gave up.
             log.torn = True
-            del frames[self._sequence]
-        self._sequence = max(self._sequence, begun)
+            torn = frames[last][1]
+            for number in [n for n in frames if n >= torn.sequence - torn.voided]:
+                del frames[number]
         self._voided = self._sequence
-        if frames:
-            self._evaluate(frames, log)
+        self._oldest = oldest
+        self._evaluate(frames, log, acknowledged)
         for segment, data in contents:
             log.preserve(segment.path, data)
-            (self._used if segment.newest >= self._oldest else self._free).append(segment)
+            spare = segment.newest < self._oldest and segment.path not in self._refused
+            (self._free if spare else self._used).append(segment)
         return log
 
-    def _read_segments(self) -> list[tuple[_Segment, bytes]]:
-        contents: list[tuple[_Segment, bytes]] = []
-        ids: Counter[bytes] = Counter()
-        if self._fs.status(self._folder) is None:
-            return contents
-        for entry in sorted(self._fs.entries(self._folder), key=lambda entry: entry.name):
-            if not entry.name.endswith(SUFFIX) or not entry.is_file(follow_symlinks=False):
-                continue
-            path = self._folder / entry.name
-            data = b"".join(self._fs.read(path)[0])
-            found = journal_id_of(data)
-            if found is not None:
-                ids[found] += 1
-            contents.append((_Segment(path, len(data)), data))
+    def _read_segments(self, log: Log) -> list[tuple[_Segment, bytes]]:
+        found: list[tuple[Path, bytes, bytes | None]] = []
+        for path in segment_paths(self._fs, self._folder):
+            try:
+                data = b"".join(self._fs.read(path)[0])
+            except FileNotFoundError:
+                continue  # its owner gave the room back meanwhile
+            found.append((path, data, journal_id_of(data)))
         # All name the same journal, unless one is damaged or was copied here.
+        ids = Counter(named for _, _, named in found if named is not None)
         self._id = max(ids, key=lambda i: ids[i]) if ids else b""
+        contents: list[tuple[_Segment, bytes]] = []
+        for path, data, named in found:
+            if named is not None and named != self._id:
+                detail = "it belongs to another journal and is left alone"
+                log.damage.append(Damage(path, detail))
+                continue
+            if named is None:
+                self._refused.add(path)  # or it could become the only one that names the journal
+                if not _is_blank(data):
+                    log.damage.append(Damage(path, "its head is damaged"))
+            contents.append((_Segment(path, len(data)), data))
         return contents
 
-    def _evaluate(self, frames: dict[int, tuple[_Segment, Frame]], log: Log) -> None:
-        newest = frames[max(frames)][1]
-        self._oldest, self._previous = newest.oldest, newest.digest
-        self._voided = self._sequence - newest.sequence
+    def _evaluate(
+        self,
+        frames: dict[int, tuple[_Segment, Frame]],
+        log: Log,
+        acknowledged: int,
+    ) -> None:
+        newest = 0
+        if frames:
+            last = frames[max(frames)][1]
+            newest = last.sequence
+            self._oldest, self._previous = last.oldest, last.digest
+            self._voided = self._sequence - newest
         void = {
             number
             for _, frame in frames.values()
             for number in range(frame.sequence - frame.voided, frame.sequence)
         }
         previous: int | None = None
-        for number in range(newest.oldest, newest.sequence + 1):
+        for number in range(self._oldest, max(newest, acknowledged) + 1):
             if number in void:
                 continue
             if number not in frames:
                 log.damage.append(Damage(self._folder, f"frame {number} is missing"))
+                self._enter_live(number, BLOCK)  # until a checkpoint has seen to it
                 previous = None
                 continue
             segment, frame = frames[number]
@@ -381,5 +430,20 @@ class Journal:
                 log.damage.append(Damage(segment.path, detail))
             previous = frame.digest
             log.records += frame.records
-            self._live.append((number, frame.length))
-            self.live_bytes += frame.length
+            if frame.records or frame.damaged:
+                self._enter_live(number, frame.length)
+
+
+def segment_paths(fs: FileSystem, folder: Path) -> list[Path]:
+    """The files in which a journal may lie, by name; none if there is no such folder."""
+    if fs.status(folder) is None:
+        return []
+    return sorted(
+        folder / entry.name
+        for entry in fs.entries(folder)
+        if entry.name.endswith(SUFFIX) and entry.is_file(follow_symlinks=False)
+    )
+
+
+def _is_blank(data: bytes) -> bool:
+    return data.count(0) == len(data)

@@ -23,7 +23,7 @@ from sessionkeeper.storage.backend import (
     Trash,
 )
 from sessionkeeper.storage.documents import encode_document
-from sessionkeeper.storage.edits import EditableFolder
+from sessionkeeper.storage.edits import DAMAGED, EditableFolder
 from sessionkeeper.storage.entries import (
     ForgetEntry,
     append_entry,
@@ -36,7 +36,7 @@ from sessionkeeper.storage.folder import Staged
 from sessionkeeper.storage.journal import Journal, JournalFailed
 from sessionkeeper.storage.lines import weight
 from sessionkeeper.storage.pending import Pending
-from sessionkeeper.storage.replay import Entries
+from sessionkeeper.storage.replay import Entries, Hands, replay
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -220,7 +220,10 @@ class JournaledBackend(EditableFolder):
                 return
         self._names.bind(session_id, staged.stem)
         self._pending[session_id] = Pending(document)
-        self._remove_temporary(staged.temporary)
+        if staged.signature.size <= INLINE_BYTES:
+            self._remove_temporary(staged.temporary)
+        # Else the journal holds its name only: it stays until the sweep of a recovery that does
+        # not find it there any more.
 
     def _sync_removal(self, session_id: str) -> None:
         """Make a removal durable before a session of that name is made anew.
@@ -242,7 +245,7 @@ class JournaledBackend(EditableFolder):
         stem = self._names.stem_for(session_id)
         try:
             self._trash_now(change, stem)
-        except OSError as error:
+        except (OSError, SessionKeeperError) as error:  # its record is in the journal all the same
             self._tell("ignored", self._path(stem), f"not moved to the trash yet: {error}")
             return False
         self._pending.pop(session_id, None)
@@ -281,12 +284,12 @@ class JournaledBackend(EditableFolder):
         self._trash.sweep()
         published = dict(self._files)
         hand_made = self._scan_folder(report)
-        self._set_aside(report.problems)
         self._forget_vanished(published, entries, report)
+        self._set_aside(report.problems)
+        damaged = self._backups_of_damaged(report)
         for session_id, own in entries.by_session.items():
-            self._replay(session_id, own, report)
-        for document in self._healing(report):
-            self.commit([Put(self._with_unpublished(document))])
+            self._replay(session_id, own, report, damaged.get(session_id))
+        self._heal_at_recovery(report)
         for path, valid, known in hand_made:
             self._take_unless_older(path, valid, known, report)
         for entry in self._trash.entries():
@@ -330,9 +333,35 @@ class JournaledBackend(EditableFolder):
             own.append(ForgetEntry(record.session_id, report.lsn))
             self._tell("vanished", self._path(stem), "it was removed by hand", record.session_id)
 
-    def _replay(self, session_id: str, entries: Sequence[Entry], report: RecoveryReport) -> None:
+    def _backups_of_damaged(self, report: RecoveryReport) -> dict[str, Document]:
+        """What the journal's records are applied to where the session's own file is damaged."""
+        found: dict[str, Document] = {}
+        for problem in report.problems:
+            backup = super()._newest_copy(problem.path.stem) if problem.kind in DAMAGED else None
+            if backup is not None:
+                found[backup.record.session_id] = backup
+        return found
+
+    def _newest_copy(self, stem: str) -> Document | None:
+        """The newest backup, with whatever the live journal holds of the session since."""
+        backup = super()._newest_copy(stem)
+        filed = None if backup is None else backup.record
+        for own in Entries.of(Journal(self._fs, self._layout.journal).read().records).of_stem(stem):
+            hands = Hands(self._load_reference, lambda _change, _pending: None, lambda _entry: True)
+            found = replay(own, filed, hands, None if backup is None else Pending(backup))
+            if found.pending is not None and found.pending.base is not None:
+                return found.pending.upon(found.pending.base)
+        return backup
+
+    def _replay(
+        self,
+        session_id: str,
+        entries: Sequence[Entry],
+        report: RecoveryReport,
+        backup: Document | None,
+    ) -> None:
         problems = len(report.problems)
-        found = self._enter_replayed(session_id, entries, report, self._replay_removal)
+        found = self._enter_replayed(session_id, entries, report, self._replay_removal, backup)
         for problem in report.problems[problems:]:
             self._tell("damaged", problem.path, problem.detail, session_id)
         stem = self._names.stem_for(session_id)

@@ -11,6 +11,8 @@ import ctypes
 import errno
 import os
 import stat
+import threading
+import time
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Final, cast
@@ -31,13 +33,17 @@ _MANY_FILES = 8
 _LEAST_READ = 64 * 1024
 # A session file is read whole; more than this is no session (a gigabyte of JSON).
 MAX_FILE_BYTES = 1024**3
+# The finest times that every system we care for keeps (NTFS: a tenth of it).
+_STAMP_NS = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Signature:
     """What tells one content of a path from another without reading it.
 
-    Never ctime: our own links change it.
+    Never ctime: our own links change it. No two files that a store writes are alike in it: the
+    system may give a new file the number of one that was just removed, and the same time within
+    a few milliseconds, so each is given a time of its own (`FileSystem.begin_new`).
     """
 
     inode: int
@@ -100,6 +106,9 @@ class FileSystem:
             with contextlib.suppress(OSError):
                 path.unlink()
             raise
+        stamp = _stamps.next()
+        with contextlib.suppress(OSError):  # a file system without times is no reason to refuse
+            os.utime(descriptor, ns=(stamp, stamp))
         return descriptor
 
     def write_unsynced(self, path: Path, chunks: Sequence[Chunk]) -> Signature:
@@ -254,6 +263,23 @@ class FileSystem:
         """What stands in a folder, in no order."""
         with os.scandir(folder) as entries:
             yield from entries
+
+
+class _Stamps:
+    """The times of new files: now, and later than any given before."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._last = 0
+
+    def next(self) -> int:
+        now = time.time_ns() // _STAMP_NS * _STAMP_NS
+        with self._lock:
+            self._last = max(now, self._last + _STAMP_NS)
+            return self._last
+
+
+_stamps: Final = _Stamps()
 
 
 def _load_syncfs() -> Callable[[int], int] | None:

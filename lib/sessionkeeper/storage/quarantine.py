@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import secrets
 from typing import TYPE_CHECKING
 
 import orjson
@@ -23,7 +23,6 @@ class Quarantine:
         self._fs = fs
         self._folder = folder
         self._clock = clock
-        self._counter = 0
 
     def take(self, path: Path, kind: str, detail: str) -> Path:
         """Move a file here, durably.
@@ -54,9 +53,9 @@ class Quarantine:
         return aside
 
     def _note(self, path: Path, kind: str, detail: str) -> Path:
-        self._counter += 1
         now = self._clock.now()
-        stamp = f"{now:%Y%m%dT%H%M%S}-{os.getpid()}-{self._counter}"
+        # Two stores, one after the other, may set two versions of one file aside in a second.
+        stamp = f"{now:%Y%m%dT%H%M%S}-{secrets.token_hex(4)}"
         aside = self._folder / f"{path.stem}.{stamp}{path.suffix}"
         note = {"file": path.name, "kind": kind, "detail": detail, "at": now.isoformat()}
         self._fs.write_new(aside.with_suffix(".why.json"), [orjson.dumps(note)])

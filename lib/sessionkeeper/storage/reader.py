@@ -19,6 +19,7 @@ from sessionkeeper.storage.documents import decode_document, decode_foreign
 from sessionkeeper.storage.examine import Known, Valid, examine
 from sessionkeeper.storage.journal import Journal
 from sessionkeeper.storage.names import NameTable
+from sessionkeeper.storage.pending import Pending
 from sessionkeeper.storage.platform import Signature
 from sessionkeeper.storage.replay import Entries, Hands, Replayed, replay
 from sessionkeeper.storage.trash import TrashFolder
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from sessionkeeper.storage.backend import Change, Trash
     from sessionkeeper.storage.documents import Document
     from sessionkeeper.storage.entries import Entry, ReferenceEntry
-    from sessionkeeper.storage.pending import Pending
     from sessionkeeper.storage.platform import FileSystem
 
 
@@ -84,15 +84,28 @@ class FolderReader:
         entries: Sequence[Entry],
         report: RecoveryReport,
         remove: Callable[[Trash, Pending | None], None],
+        backup: Document | None = None,
     ) -> Replayed:
-        """Apply a session's journal records to what its file holds, and enter what comes out."""
+        """Apply a session's journal records to what its file holds, and enter what comes out.
+
+        Args:
+            session_id: The session.
+            entries: Its records.
+            report: What was found in the files; what comes out is entered there.
+            remove: Called for a removal that is not complete.
+            backup: What stands in for the session's file, if that is damaged.
+        """
         stem = self._names.stem_for(session_id)
         hands = Hands(
             self._load_reference,
             remove,
             lambda entry: self._trash.holds(entry.lsn, stem, entry.base_lsn),
         )
-        found = replay(entries, report.records.get(session_id), hands)
+        record = report.records.get(session_id)
+        if record is None and backup is not None:
+            found = replay(entries, backup.record, hands, Pending(backup))
+        else:
+            found = replay(entries, record, hands)
         report.replayed += found.changes
         for detail in found.problems:
             report.problems.append(Problem("journal", self._path(stem), detail, session_id))

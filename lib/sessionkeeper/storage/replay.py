@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from sessionkeeper.errors import CorruptDocument, NewerVersion
+from sessionkeeper.layout import belongs
 from sessionkeeper.storage.backend import Trash
 from sessionkeeper.storage.entries import (
     AppendEntry,
@@ -20,7 +21,7 @@ from sessionkeeper.storage.entries import (
 from sessionkeeper.storage.pending import Pending
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from sessionkeeper.storage.documents import Document, Record
 
@@ -56,6 +57,12 @@ class Entries:
             found.by_session[session_id] = [entries[lsn] for lsn in sorted(entries)]
         return found
 
+    def of_stem(self, stem: str) -> Iterator[list[Entry]]:
+        """The records of the session that a file of that name may hold."""
+        for session_id, entries in self.by_session.items():
+            if belongs(stem, session_id):
+                yield entries
+
     def temporaries(self) -> set[str]:
         """Names of the temporaries that hold documents."""
         return {
@@ -82,6 +89,11 @@ class Replayed:
     changes: int = 0
     problems: list[str] = field(default_factory=list)
 
+    def start_anew(self, record: Record | None, pending: Pending | None = None) -> None:
+        """From here on nothing before counts, so nothing that did not fit there is missed."""
+        self.record, self.pending = record, pending
+        self.problems.clear()
+
 
 @dataclass(frozen=True, slots=True)
 class Hands:
@@ -98,7 +110,12 @@ class Hands:
     is_removed: Callable[[TrashEntry], bool]
 
 
-def replay(entries: Iterable[Entry], record: Record | None, hands: Hands) -> Replayed:
+def replay(
+    entries: Iterable[Entry],
+    record: Record | None,
+    hands: Hands,
+    pending: Pending | None = None,
+) -> Replayed:
     """Apply one session's records, in the order of their numbers, to what its file holds.
 
     Whatever the file holds already is skipped, so doing it twice changes nothing.
@@ -107,8 +124,9 @@ def replay(entries: Iterable[Entry], record: Record | None, hands: Hands) -> Rep
         entries: The records, by LSN.
         record: The version in the session's file; None if there is no such file.
         hands: What is done to the folder.
+        pending: That version whole, if it is not what the file holds.
     """
-    state = Replayed(record)
+    state = Replayed(record, pending)
     lsn = 0 if record is None else record.lsn
     for entry in entries:
         if entry.lsn > lsn and _applied(state, entry, record, hands):
@@ -120,25 +138,26 @@ def replay(entries: Iterable[Entry], record: Record | None, hands: Hands) -> Rep
 def _applied(state: Replayed, entry: Entry, filed: Record | None, hands: Hands) -> bool:
     match entry:
         case PutEntry(document):
-            state.record, state.pending = document.record, Pending(document)
+            state.start_anew(document.record, Pending(document))
         case ReferenceEntry():
             found = hands.load(entry)
             if found is None:
                 state.problems.append(f"the document of change {entry.lsn} is gone")
                 return False
-            state.record, state.pending = found.record, Pending(found)
+            state.start_anew(found.record, Pending(found))
         case AppendEntry():
             return _append(state, entry)
         case TrashEntry():
             _remove(state, entry, hands)
         case ForgetEntry():
-            # A file that is there was put back by hand.
-            state.record, state.pending = filed, None
+            state.start_anew(filed)  # a file that is there was put back by hand
     return True
 
 
 def _remove(state: Replayed, entry: TrashEntry, hands: Hands) -> None:
-    if state.record is not None and not hands.is_removed(entry):
+    if (state.record is not None or state.problems) and hands.is_removed(entry):
+        state.start_anew(None)
+    elif state.record is not None:
         change = Trash(state.record, entry.lsn, entry.reason, entry.at, entry.request_id)
         hands.remove(change, state.pending)
     state.record, state.pending = None, None

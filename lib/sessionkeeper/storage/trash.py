@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 MANIFEST = "removal.json"
 SESSION = "session.json"
 BACKUPS = "backups"
+# A removal's folder is named by its number, a hyphen, and the session's file stem.
+_LSN_DIGITS = 16
+STEM_AT = _LSN_DIGITS + 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,22 @@ class Entry:
     session_id: str
     at: datetime
     answers: dict[str, Saved | bool]
+
+
+def read_removal(fs: FileSystem, folder: Path) -> Entry | None:
+    """What the manifest in a removal's folder says; None if it cannot be read."""
+    try:
+        manifest: dict[str, Any] = orjson.loads(b"".join(fs.read(folder / MANIFEST)[0]))
+        session_id = str(manifest["session_id"])
+        answers: dict[str, Saved | bool] = {
+            rid: Saved(session_id, generation, count)
+            for rid, generation, count in manifest["requests"]
+        }
+        answers[manifest["request_id"]] = True
+        at = datetime.fromisoformat(manifest["at"])
+        return Entry(folder, int(folder.name[:_LSN_DIGITS], 16), session_id, at, answers)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 class TrashFolder:
@@ -141,20 +160,11 @@ class TrashFolder:
     def _entry(self, folder: Path) -> Entry | None:
         if self._fs.status(folder / SESSION) is None:
             return None
-        try:
-            manifest: dict[str, Any] = orjson.loads(b"".join(self._fs.read(folder / MANIFEST)[0]))
-            session_id = str(manifest["session_id"])
-            answers: dict[str, Saved | bool] = {
-                rid: Saved(session_id, generation, count)
-                for rid, generation, count in manifest["requests"]
-            }
-            answers[manifest["request_id"]] = True
-            at = datetime.fromisoformat(manifest["at"])
-            return Entry(folder, int(folder.name[:16], 16), session_id, at, answers)
-        except (OSError, ValueError, KeyError, TypeError):
+        entry = read_removal(self._fs, folder)
+        if entry is None:
             # It holds a session that somebody deleted; not knowing when, it stays for ever.
             logger.warning("the removal %s cannot be read and is kept", folder)
-            return None
+        return entry
 
     def _remove(self, folder: Path) -> None:
         # The manifest goes last: what is left after a crash is still recognised.
