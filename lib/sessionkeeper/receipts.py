@@ -95,6 +95,10 @@ class Receipt(Generic[T]):
         """Whether the answer is there."""
         return self._reply.done()
 
+    def on_error(self, callback: Callable[[Receipt[T]], Any]) -> None:
+        """Call `callback` with this receipt if the command fails; at once if it has."""
+        self._reply.on_error(lambda _: callback(self))
+
     def add_done_callback(self, callback: Callable[[Receipt[T]], Any]) -> None:
         """Call `callback` with this receipt once the answer is there; at once if it is."""
         self._reply.add_done_callback(lambda _: callback(self))
@@ -110,14 +114,12 @@ class Unread:
 
     def watch(self, receipt: Receipt[Any]) -> None:
         """Remember the receipt if it fails."""
-        receipt.add_done_callback(self._done)
+        receipt.on_error(self._failed)
 
-    def _done(self, receipt: Receipt[Any]) -> None:
+    def _failed(self, receipt: Receipt[Any]) -> None:
         seen = receipt.seen
         error = receipt.exception(0)
         receipt.seen = seen  # looking from in here does not count
-        if error is None:
-            return
         logger.error("a command sent with tell() failed: %s", error)
         with self._lock:
             self._receipts = [r for r in self._receipts if not r.seen]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from math import inf
 from typing import Any
 
 import pytest
@@ -17,12 +18,20 @@ STOP = ExitReason.shutdown("stop")
 
 def make(max_messages: int = 100, max_bytes: int = 1000) -> Mailbox:
     mailbox = Mailbox(max_messages, max_bytes, time.monotonic)
-    mailbox.begin(1)
+    mailbox.begin()
     return mailbox
 
 
-def call(message: object = None, *, size: int = 0, deadline: float | None = None) -> Envelope:
-    return Envelope(message, Reply(), deadline, size=size)
+def call(message: object = None, *, size: int = 0, deadline: float = inf) -> Envelope:
+    return Envelope(message, "call", deadline, size=size)
+
+
+def cast(message: object = None, *, size: int = 0) -> Envelope:
+    return Envelope(message, "cast", size=size)
+
+
+def info(message: object = None) -> Envelope:
+    return Envelope(message, "info")
 
 
 def messages(turn: object) -> list[object]:
@@ -76,7 +85,7 @@ def test_the_bound_in_messages() -> None:
         mailbox.put(call(number))
     with pytest.raises(Busy):
         mailbox.put(call(2))
-    assert messages(mailbox.take(1, 1)) == [0]
+    assert messages(mailbox.take(1)) == [0]
     mailbox.put(call(3))
     assert mailbox.measure()[0] == 2
 
@@ -88,7 +97,7 @@ def test_the_bound_in_bytes() -> None:
         mailbox.put(call("b", size=41))
     mailbox.put(call("c", size=40))
     assert mailbox.measure()[1] == 100
-    mailbox.take(1, 10)
+    mailbox.take(10)
     assert mailbox.measure()[1] == 0
 
 
@@ -135,21 +144,21 @@ def test_requests_whose_callers_left_make_room() -> None:
     for envelope in envelopes:
         mailbox.put(envelope)
     for envelope in envelopes[:2]:
-        assert envelope.reply_to is not None
-        assert envelope.reply_to.withdraw(CallTimeout("left", executed=False))
+        assert envelope.withdraw(CallTimeout("left", executed=False))
     mailbox.put(call("new", size=1))
     assert mailbox.measure()[:2] == (2, 11)
-    assert messages(mailbox.take(1, 10)) == [2, "new"]
+    assert messages(mailbox.take(10)) == [2, "new"]
 
 
 def test_posts_of_the_machinery_heed_no_bound_and_urgent_ones_go_first() -> None:
     mailbox = make(max_messages=1)
     mailbox.put(call("full"))
-    assert mailbox.post(Envelope("later", is_info=True))
-    assert mailbox.post(Envelope("first", is_info=True), urgent=True)
-    assert [messages(mailbox.take(1, 10)) for _ in range(3)] == [["first"], ["full"], ["later"]]
+    mailbox.put(info("later"), None)
+    mailbox.put(info("first"), None, urgent=True)
+    assert [messages(mailbox.take(10)) for _ in range(3)] == [["first"], ["full"], ["later"]]
     mailbox.close(STOP)
-    assert not mailbox.post(Envelope("too late", is_info=True))
+    with pytest.raises(ServerDown):
+        mailbox.put(info("too late"), None, urgent=True)
 
 
 # -- taking
@@ -160,11 +169,9 @@ def test_what_was_withdrawn_or_has_expired_is_skipped() -> None:
     withdrawn, expired, live = call("withdrawn"), call("expired", deadline=0.0), call("live")
     for envelope in (withdrawn, expired, live):
         mailbox.put(envelope)
-    assert withdrawn.reply_to is not None
-    assert withdrawn.reply_to.withdraw(TimeoutError())
-    assert messages(mailbox.take(1, 10)) == ["live"]
-    assert expired.reply_to is not None
-    error = expired.reply_to.exception(0)
+    assert withdrawn.withdraw(TimeoutError())
+    assert messages(mailbox.take(10)) == ["live"]
+    error = expired.exception(0)
     assert isinstance(error, CallTimeout)
     assert error.executed is False
     assert live.in_flight
@@ -174,80 +181,69 @@ def test_what_was_withdrawn_or_has_expired_is_skipped() -> None:
 def test_what_is_taken_cannot_be_withdrawn_and_what_is_requeued_can() -> None:
     mailbox = make()
     mailbox.put(call("x", size=7))
-    turn = mailbox.take(1, 1)
+    turn = mailbox.take(1)
     assert not isinstance(turn, ExitReason)
-    reply = turn[0].reply_to
-    assert reply is not None
-    assert not reply.withdraw(TimeoutError())
+    assert not turn[0].withdraw(TimeoutError())
     mailbox.requeue(turn)
     assert mailbox.measure()[:2] == (1, 7)
     assert not turn[0].in_flight
-    assert reply.withdraw(TimeoutError())
-    assert not turn[0].settled
+    assert turn[0].withdraw(TimeoutError())
+    assert mailbox.in_flight() == []
 
 
 def test_requeue_puts_in_front_in_order_even_if_full() -> None:
     mailbox = make(max_messages=3)
     for number in range(3):
         mailbox.put(call(number))
-    turn = mailbox.take(1, 2)
+    turn = mailbox.take(2)
     assert not isinstance(turn, ExitReason)
     mailbox.put(call(3))
     mailbox.put(call(4))
     mailbox.requeue(turn)
-    assert messages(mailbox.take(1, 10)) == [0, 1, 2, 3, 4]
+    assert messages(mailbox.take(10)) == [0, 1, 2, 3, 4]
 
 
-def test_requeue_after_close_fails_the_callers() -> None:
+def test_requeue_after_close_changes_nothing() -> None:
     mailbox = make()
     mailbox.put(call("x"))
-    turn = mailbox.take(1, 1)
+    turn = mailbox.take(1)
     assert not isinstance(turn, ExitReason)
-    turn[0].put_back()
     mailbox.close(STOP)
     mailbox.requeue(turn)
-    assert turn[0].reply_to is not None
-    assert isinstance(turn[0].reply_to.exception(0), ServerDown)
+    error = turn[0].exception(0)
+    assert isinstance(error, ServerDown)
+    assert error.executed is None
+    assert mailbox.measure()[0] == 0
 
 
 def test_in_flight_is_what_the_turn_has_not_settled() -> None:
     mailbox = make()
     for number in range(3):
         mailbox.put(call(number))
-    mailbox.put(Envelope("cast"))
-    turn = mailbox.take(1, 10)
+    mailbox.put(cast("cast"))
+    turn = mailbox.take(10)
     assert not isinstance(turn, ExitReason)
     turn[1].reply("done")
-    assert messages(mailbox.in_flight) == [0, 2, "cast"]
+    assert messages(mailbox.in_flight()) == [0, 2, "cast"]
     # The next turn begins: what was not answered was deferred, and casts are done.
     mailbox.put(call("next"))
-    mailbox.take(1, 10)
-    assert messages(mailbox.in_flight) == [0, 2, "next"]
-    assert turn[3].settled
-
-
-def test_another_consumer_gets_nothing() -> None:
-    mailbox = make()
-    mailbox.put(call("x"))
-    mailbox.begin(2)
-    stranger = mailbox.take(1, 1)
-    assert isinstance(stranger, ExitReason)
-    assert stranger.kind == "fenced"
-    assert messages(mailbox.take(2, 1)) == ["x"]
+    mailbox.take(10)
+    assert messages(mailbox.in_flight()) == [0, 2, "next"]
+    assert turn[3].done()
 
 
 def test_a_consumer_that_sleeps_is_woken_to_leave() -> None:
     mailbox = make()
     ends: Recorder[object] = Recorder()
-    consumer = threading.Thread(target=lambda: ends(mailbox.take(1, 1)))
+    consumer = threading.Thread(target=lambda: ends(mailbox.take(1)))
     consumer.start()
     fenced = ExitReason.fenced("now")
-    mailbox.request_stop(1, fenced)
+    mailbox.request_stop(fenced)
     assert ends.wait_count(1) == [fenced]
     consumer.join(PATIENCE)
     mailbox.put(call("kept"))
-    mailbox.begin(2)
-    assert messages(mailbox.take(2, 1)) == ["kept"]
+    mailbox.begin()
+    assert messages(mailbox.take(1)) == ["kept"]
 
 
 # -- stopping and closing
@@ -256,17 +252,17 @@ def test_a_consumer_that_sleeps_is_woken_to_leave() -> None:
 def test_stop_goes_ahead_of_the_backlog_and_drain_behind_it() -> None:
     mailbox = make()
     mailbox.put(call("x"))
-    mailbox.request_stop(1, STOP)
-    assert mailbox.take(1, 1) == STOP
-    mailbox.begin(2)
-    mailbox.request_stop(2, STOP, drain=True)
+    mailbox.request_stop(STOP)
+    assert mailbox.take(1) == STOP
+    mailbox.begin()
+    mailbox.drain(STOP)
     with pytest.raises(ServerDown) as caught:
         mailbox.put(call("y"))
     assert caught.value.executed is False
     assert caught.value.reason == STOP
-    assert messages(mailbox.take(2, 1)) == ["x"]
-    assert mailbox.take(2, 1) == STOP
-    mailbox.begin(3)
+    assert messages(mailbox.take(1)) == ["x"]
+    assert mailbox.take(1) == STOP
+    mailbox.begin()
     mailbox.put(call("open again"))
 
 
@@ -274,50 +270,48 @@ def test_stop_overtakes_drain_but_not_the_other_way_round() -> None:
     later = ExitReason.shutdown("later")
     mailbox = make()
     mailbox.put(call("x"))
-    mailbox.request_stop(1, STOP, drain=True)
-    mailbox.request_stop(1, later)
-    assert mailbox.take(1, 1) == later
-    mailbox.request_stop(1, STOP, drain=True)
-    assert mailbox.take(1, 1) == later
-    mailbox.request_stop(7, STOP)
-    mailbox.begin(2)
-    mailbox.request_stop(1, STOP)
-    assert messages(mailbox.take(2, 1)) == ["x"]
+    mailbox.drain(STOP)
+    mailbox.request_stop(later)
+    assert mailbox.take(1) == later
+    mailbox.drain(STOP)
+    assert mailbox.take(1) == later
+    mailbox.request_stop(STOP)
+    assert mailbox.take(1) == later, "the first counts"
+    mailbox.begin()
+    assert messages(mailbox.take(1)) == ["x"]
 
 
 def test_close_fails_calls_and_returns_what_was_not_done() -> None:
     mailbox = make()
-    flying, queued, left, told = call("flying"), call("queued"), call("left"), Envelope("told")
+    flying, queued, left, told = call("flying"), call("queued"), call("left"), cast("told")
     mailbox.put(flying)
-    mailbox.take(1, 1)
+    mailbox.take(1)
     for envelope in (queued, left, told):
         mailbox.put(envelope)
-    assert left.reply_to is not None
-    left.reply_to.withdraw(TimeoutError())
+    left.withdraw(TimeoutError())
     assert messages(mailbox.close(STOP)) == ["flying", "queued", "told"]
     assert mailbox.close(STOP) == []
     for envelope, executed in ((flying, None), (queued, False)):
-        assert envelope.reply_to is not None
-        error = envelope.reply_to.exception(0)
+        error = envelope.exception(0)
         assert isinstance(error, ServerDown)
         assert error.executed is executed
         assert error.reason == STOP
     with pytest.raises(ServerDown):
         mailbox.put(call("late"))
     with pytest.raises(ServerDown):
-        mailbox.begin(2)
-    assert mailbox.take(1, 1) == STOP
+        mailbox.begin()
+    assert mailbox.take(1) == STOP
 
 
 @pytest.mark.parametrize("how", ["close", "seal", "drain"])
 def test_senders_that_wait_for_room_are_told_when_there_will_be_none(how: str) -> None:
     mailbox = make(max_messages=1)
-    mailbox.put(Envelope("fills it"))
+    mailbox.put(cast("fills it"))
     errors: Recorder[object] = Recorder()
 
     def send() -> None:
         try:
-            mailbox.put(call("x"), None)
+            mailbox.put(call("x"), inf)
         except ServerDown as error:
             errors(error)
 
@@ -331,7 +325,7 @@ def test_senders_that_wait_for_room_are_told_when_there_will_be_none(how: str) -
     elif how == "seal":
         mailbox.seal(STOP)
     else:
-        mailbox.request_stop(1, STOP, drain=True)
+        mailbox.drain(STOP)
     errors.wait_count(1)
     sender.join(PATIENCE)
 
@@ -341,27 +335,25 @@ def test_sweep_returns_the_next_deadline_of_those_that_still_wait() -> None:
     envelopes = [call(deadline=deadline) for deadline in (5.0, 3.0, 9.0, 1.0, 2.0)]
     for envelope in (*envelopes, call()):
         mailbox.put(envelope)
-    assert envelopes[4].reply_to is not None
-    envelopes[4].reply_to.set_result("answered")
+    envelopes[4].set_result("answered")
     assert mailbox.sweep(1.5) == 3.0
-    assert [e.reply_to.done() for e in envelopes if e.reply_to] == [False] * 3 + [True] * 2
-    assert mailbox.sweep(100.0) is None
+    assert [e.done() for e in envelopes] == [False] * 3 + [True] * 2
+    assert mailbox.sweep(100.0) == inf
 
 
 def test_seal_fails_calls_and_keeps_casts_until_the_next_begin() -> None:
     mailbox = make()
     asked = call("asked", size=5)
     mailbox.put(asked)
-    mailbox.put(Envelope("told", size=6))
+    mailbox.put(cast("told", size=6))
     mailbox.seal(STOP)
-    assert asked.reply_to is not None
-    assert isinstance(asked.reply_to.exception(0), ServerDown)
+    assert isinstance(asked.exception(0), ServerDown)
     with pytest.raises(ServerDown):
         mailbox.put(call("x"))
     assert mailbox.measure()[:2] == (1, 6)
-    mailbox.begin(2)
+    mailbox.begin()
     mailbox.put(call("y"))
-    assert messages(mailbox.take(2, 10)) == ["told", "y"]
+    assert messages(mailbox.take(10)) == ["told", "y"]
 
 
 # -- signals
@@ -421,8 +413,7 @@ def test_envelope_fail_wraps_what_is_no_exception() -> None:
     for error in (SystemExit(), KeyboardInterrupt(), GeneratorExit()):
         envelope = call("x")
         envelope.fail(error)
-        assert envelope.reply_to is not None
-        wrapped = outcome(envelope.reply_to)
+        wrapped = outcome(envelope)
         assert isinstance(wrapped, Exception)
         assert wrapped.__cause__ is error
 
@@ -430,5 +421,5 @@ def test_envelope_fail_wraps_what_is_no_exception() -> None:
 def test_envelope_repr_tells_its_kind_and_not_its_content() -> None:
     secret: Any = {"password": "hunter2"}
     assert repr(call(secret)) == "<Envelope call dict>"
-    assert repr(Envelope(secret)) == "<Envelope cast dict>"
-    assert repr(Envelope(secret, is_info=True)) == "<Envelope info dict>"
+    assert repr(cast(secret)) == "<Envelope cast dict>"
+    assert repr(info(secret)) == "<Envelope info dict>"

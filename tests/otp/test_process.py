@@ -14,6 +14,7 @@ PRELUDE = """
 import os, sys, threading, warnings
 warnings.simplefilter("ignore", DeprecationWarning)
 from sessionkeeper.otp import *
+from sessionkeeper.otp.timer import ThreadTimerService, default_timers
 
 class Echo(GenServer):
     def handle_call(self, request):
@@ -100,7 +101,7 @@ print(ref.call("the parent is unhurt"))
     lines = done.stdout.splitlines()
     assert lines[0].split() == ["ForkedError"] * 10, done.stderr
     assert lines[1] == "True True None True False"
-    assert lines[2] == "ActorDeadError"
+    assert lines[2] == "ForkedError"
     assert lines[3] == "[True, True, True]"
     assert lines[4] == "the parent is unhurt"
 

@@ -30,14 +30,15 @@ from sessionkeeper.otp import (
     ChildSpec,
     ExitReason,
     Fenced,
+    GenServer,
     InvalidChildSpec,
     OutcomeUnknown,
     ServerDown,
     ServerRef,
     StartError,
-    Supervisor,
 )
-from sessionkeeper.otp.backoff import Intensity
+from sessionkeeper.otp.child_spec import Intensity
+from sessionkeeper.otp.supervisor import Supervisor
 
 SHUTDOWN = ExitReason.SHUTDOWN
 
@@ -336,6 +337,19 @@ def test_drain(bench: Bench) -> None:
     assert ref.state == "closed"
 
 
+def test_drain_of_a_server_that_posts_to_itself_has_an_end(bench: Bench) -> None:
+    refused = threading.Event()
+
+    def again(server: Lab) -> None:
+        if not server.ref.post(again):
+            refused.set()
+
+    ref = bench.lab()
+    ref.post(again)
+    assert ref.drain(PATIENCE)
+    assert refused.is_set()
+
+
 def test_drain_of_a_server_that_is_down_closes_it(bench: Bench) -> None:
     lost: list[object] = []
     ref = bench.ref("never started", on_undelivered=lambda message, _: lost.append(message))
@@ -609,7 +623,7 @@ def test_rapid_successive_restarts(bench: Bench) -> None:
     info = ref.info()
     assert (info.epoch, info.restarts) == (101, 100)
     bench.events.wait("child_restarted", times=100)
-    assert len(ref._monitors) == 1, "those of the past do not pile up"
+    assert len(ref.monitors) == 1, "those of the past do not pile up"
     assert bench.events.count("child_exited") == bench.events.count("child_restarted") == 100
 
 
@@ -823,6 +837,23 @@ def test_a_stalled_zombie_writer_wakes_after_replacement_and_its_write_is_refuse
     assert old.call("again") == "again"
 
 
+def test_what_a_fenced_server_left_running_stays_shut_out(bench: Bench) -> None:
+    """A thread that it made may outlive it, and its successor."""
+    ref = bench.lab()
+    old: Lab = ref.call(lambda server: server)
+    old.check_fence()
+    ref.fence()
+    assert ref.stop(PATIENCE)
+    for _ in range(2):
+        with pytest.raises(Fenced):
+            old.check_fence()
+        ref.start(Lab)
+        ref.call(lambda server: server.check_fence())
+        old.stop()
+        assert ref.call("unhurt by a stop of the old one") is not None
+        assert ref.stop(PATIENCE)
+
+
 def test_fenced_is_not_a_domain_error_even_if_all_errors_are(bench: Bench) -> None:
     class Tolerant(Lab):
         domain_errors: ClassVar[tuple[type[Exception], ...]] = (Exception,)
@@ -927,3 +958,63 @@ def test_a_call_that_waits_over_a_restart_that_takes_too_long_is_withdrawn(
     ref.start(Lab)
     ref.call("through")
     assert ran == []
+
+
+class Recovering(GenServer):
+    """Reads files when it starts, and sets aside what it cannot read.
+
+    Args:
+        files: what there is; a function is run when it is read.
+        suspects: names whose reading was begun and never ended: it survives a crash.
+        aside: receives the names set aside.
+    """
+
+    def __init__(self, files: dict[str, Any], suspects: set[str], aside: list[str]) -> None:
+        super().__init__()
+        self.files, self.suspects, self.aside = files, suspects, aside
+        self.loaded: list[str] = []
+
+    def handle_continue(self) -> None:
+        for name, read in self.files.items():
+            try:
+                if name in self.suspects:
+                    unreadable()  # the last incarnation died of it
+                self.suspects.add(name)
+                read()
+                self.loaded.append(name)
+            except ValueError:
+                self.aside.append(name)
+            self.suspects.discard(name)
+
+    def handle_call(self, _request: object) -> list[str]:
+        return self.loaded
+
+
+def unreadable() -> None:
+    raise ValueError("not JSON")
+
+
+@pytest.mark.parametrize(("poison", "restarts"), [(unreadable, 0), (boom, 1), (panic, 1)])
+def test_a_poison_file_at_recovery_does_not_use_up_the_intensity(
+    bench: Bench, poison: Any, restarts: int
+) -> None:
+    """It is set aside at once, or by the next incarnation if it kills one: never a crash loop."""
+    aside: list[str] = []
+    files = {"a": list, "poison": poison, "b": list}
+    ref = bench.ref("store")
+    sup = bench.supervise(
+        ChildSpec.server("store", ref, Recovering, files, set(), aside), max_restarts=1
+    )
+    assert ref.call("what is there", timeout=PATIENCE) == ["a", "b"]
+    assert aside == ["poison"]
+    assert ref.info().restarts == bench.events.count("child_restarting") == restarts
+    assert sup.state == "ready"
+
+
+def test_a_recovery_that_sets_nothing_aside_uses_the_intensity_up(bench: Bench) -> None:
+    """What the test before this one would show of a server that crashes on each bad file."""
+    ended: Recorder[ExitReason] = Recorder()
+    bench.supervise(bench.child("store", go_on=boom), max_restarts=1, on_terminal=ended)
+    assert "more than 1 restarts" in ended.wait_count(1)[0].detail
+    with pytest.raises(ServerDown):
+        bench["store"].call("what is there")

@@ -94,9 +94,9 @@ def test_a_file_is_read_and_written_in_slices(
     pieces, signature = FileSystem().read(tmp_path / "f")
     assert sum(map(len, pieces)) == signature.size > 5_000_000
     assert max(calls) <= SLICE
-    read = decode_document(pieces)
-    assert read is not None
-    assert read.session() == document.session()
+    decoded = decode_document(pieces)
+    assert decoded is not None
+    assert decoded.session() == document.session()
 
 
 def test_others_have_their_turn_between_two_messages_that_are_encoded(

@@ -1,14 +1,16 @@
-"""How a supervisor starts, restarts and stops one child."""
+"""How a supervisor starts, restarts and stops one child, and when it gives up."""
 
 from __future__ import annotations
 
+import random
+from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, get_args
 
 from sessionkeeper.otp.errors import InvalidChildSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from sessionkeeper.otp.gen_server import GenServer
     from sessionkeeper.otp.server_ref import ServerRef
@@ -44,18 +46,18 @@ class ChildSpec:
     type: ChildType = "worker"
 
     def __post_init__(self) -> None:
-        if not _is_name(self.id):
-            raise InvalidChildSpec(f"a child's id must be a string that is not empty: {self.id!r}")
-        if not callable(self.start):
-            raise InvalidChildSpec(f"start of child {self.id!r} cannot be called: {self.start!r}")
-        if self.restart not in get_args(Restart):
-            raise InvalidChildSpec(f"unknown restart of child {self.id!r}: {self.restart!r}")
-        if self.type not in get_args(ChildType):
-            raise InvalidChildSpec(f"unknown type of child {self.id!r}: {self.type!r}")
-        if self.shutdown is not None and not _is_duration(self.shutdown):
-            raise InvalidChildSpec(
-                f"shutdown of child {self.id!r} must be seconds or None: {self.shutdown!r}"
-            )
+        given: Any = self
+        sound = {
+            "id": isinstance(given.id, str) and given.id != "",
+            "start": callable(given.start),
+            "restart": given.restart in get_args(Restart),
+            "shutdown": given.shutdown is None
+            or (type(given.shutdown) in {int, float} and given.shutdown >= 0),
+            "type": given.type in get_args(ChildType),
+        }
+        for name, is_sound in sound.items():
+            if not is_sound:
+                raise InvalidChildSpec(f"{name} of child {self.id!r}: {getattr(self, name)!r}")
 
     @classmethod
     def server(
@@ -88,26 +90,58 @@ class ChildSpec:
         return cls(id, start, restart, shutdown)
 
 
-def _is_name(value: object) -> bool:
-    return isinstance(value, str) and value != ""
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """Delays between the restarts of one child (Pekko's ``BackoffSupervisor``).
 
+    The first restart is immediate; crash ``n`` after that waits
+    ``min(maximum, minimum * 2**(n - 2)) * (1 + random * factor)``.
 
-def _is_duration(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
-
-
-def check_children(children: Iterable[ChildSpec]) -> tuple[ChildSpec, ...]:
-    """Return the specifications as a tuple (OTP's ``check_childspecs``).
-
-    Raises:
-        InvalidChildSpec: one is none at all, or an id occurs twice.
+    Attributes:
+        minimum: seconds before the second restart.
+        maximum: seconds that it grows to.
+        factor: how much chance adds, to keep many children from coming back in step.
+        reset_after: seconds a child must have run for its crashes to be forgotten.
+        random: gives a number from 0 to 1.
     """
-    checked = tuple(children)
-    seen: set[str] = set()
-    for spec in checked:
-        if not isinstance(spec, ChildSpec):
-            raise InvalidChildSpec(f"not a child specification: {spec!r}")
-        if spec.id in seen:
-            raise InvalidChildSpec(f"two children are called {spec.id!r}")
-        seen.add(spec.id)
-    return checked
+
+    minimum: float = 0.05
+    maximum: float = 10.0
+    factor: float = 0.2
+    reset_after: float = 60.0
+    random: Callable[[], float] = random.random
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.minimum <= self.maximum:
+            raise InvalidChildSpec("a backoff needs 0 <= minimum <= maximum")
+        if self.factor < 0 or self.reset_after < 0:
+            raise InvalidChildSpec("factor and reset_after of a backoff cannot be negative")
+
+    def delay(self, crashes: int) -> float:
+        """Return seconds to wait after so many crashes in a row."""
+        if crashes <= 1:
+            return 0.0
+        # Beyond 2**60 the maximum has long been reached, and floats would overflow.
+        grown = self.minimum * 2.0 ** min(crashes - 2, 60)
+        return min(self.maximum, grown) * (1 + self.random() * self.factor)
+
+
+class Intensity:
+    """A sliding window over restarts (OTP's ``intensity`` and ``period``).
+
+    Args:
+        max_restarts: how many are tolerated within the window.
+        max_seconds: length of the window.
+    """
+
+    def __init__(self, max_restarts: int, max_seconds: float) -> None:
+        self._max_restarts = max_restarts
+        self._max_seconds = max_seconds
+        self._restarts: deque[float] = deque()
+
+    def allows(self, now: float) -> bool:
+        """Count a restart at `now` and tell whether it is still tolerated."""
+        self._restarts.append(now)
+        while self._restarts[0] < now - self._max_seconds:
+            self._restarts.popleft()
+        return len(self._restarts) <= self._max_restarts

@@ -1,11 +1,54 @@
-"""Errors of the supervision floor: each says what to do about it."""
+"""Why servers end, and the errors of the supervision floor: each says what to do about it."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from dataclasses import dataclass
+from typing import ClassVar, Literal, Self
 
-if TYPE_CHECKING:
-    from sessionkeeper.otp.exit_reason import ExitReason
+
+@dataclass(frozen=True, slots=True)
+class ExitReason:
+    """Why one incarnation of a server ended (OTP's exit reasons).
+
+    Attributes:
+        kind: ``normal`` and ``shutdown`` are orderly; ``crash`` and ``fenced`` are not.
+        detail: what happened, for people.
+        exception: what the server died of, or the last crash before a supervisor gave up.
+    """
+
+    kind: Literal["normal", "shutdown", "crash", "fenced"]
+    detail: str = ""
+    exception: BaseException | None = None
+
+    NORMAL: ClassVar[ExitReason]
+    SHUTDOWN: ClassVar[ExitReason]
+
+    @classmethod
+    def shutdown(cls, detail: str, exception: BaseException | None = None) -> Self:
+        """Return an orderly end with an explanation (OTP's ``{shutdown, Term}``)."""
+        return cls("shutdown", detail, exception)
+
+    @classmethod
+    def crash(cls, exception: BaseException) -> Self:
+        """Return the end of a server that died of `exception`."""
+        return cls("crash", f"{type(exception).__name__}: {exception}", exception)
+
+    @classmethod
+    def fenced(cls, detail: str, exception: BaseException | None = None) -> Self:
+        """Return the end of a server that overslept its shutdown and was shut out."""
+        return cls("fenced", detail, exception)
+
+    @property
+    def is_crash(self) -> bool:
+        """Whether a transient child is restarted for it."""
+        return self.kind in {"crash", "fenced"}
+
+    def __str__(self) -> str:
+        return f"{self.kind} ({self.detail})" if self.detail else self.kind
+
+
+ExitReason.NORMAL = ExitReason("normal")
+ExitReason.SHUTDOWN = ExitReason("shutdown")
 
 
 class OtpError(Exception):
@@ -14,17 +57,32 @@ class OtpError(Exception):
     Args:
         message: what happened.
         hint: what to do about it; each class has a default.
+        executed: see the attribute.
+        reason: see the attribute.
+
+    Attributes:
+        executed: False if the request was surely never executed and is safe to retry, None if
+            it may or may not take effect.
+        reason: why the server ended, if it has and that is known.
     """
 
     default_hint: ClassVar[str] = "see the log of sessionkeeper.otp for what led to it"
 
-    def __init__(self, message: str = "", *, hint: str | None = None) -> None:
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        hint: str | None = None,
+        executed: bool | None = None,
+        reason: ExitReason | None = None,
+    ) -> None:
         super().__init__(message)
-        self.message = message
         self.hint = self.default_hint if hint is None else hint
+        self.executed = executed
+        self.reason = reason
 
     def __str__(self) -> str:
-        return f"{self.message}; {self.hint}" if self.message else self.hint
+        return "; ".join(filter(None, (super().__str__(), self.hint)))
 
 
 class Busy(OtpError):
@@ -34,43 +92,15 @@ class Busy(OtpError):
 
 
 class CallTimeout(OtpError, TimeoutError):
-    """No reply came in time.
-
-    Attributes:
-        executed: False if the request was withdrawn before execution (safe to retry),
-            None if it was executing and may or may not take effect.
-    """
+    """No reply came in time; `executed` tells whether it was withdrawn before execution."""
 
     default_hint = "retry if .executed is False; otherwise find out first what happened"
 
-    def __init__(
-        self, message: str = "", *, executed: bool | None = None, hint: str | None = None
-    ) -> None:
-        super().__init__(message, hint=hint)
-        self.executed = executed
-
 
 class ServerDown(OtpError):
-    """The server has ended for good.
-
-    Attributes:
-        executed: False if the request was never executed, None if that is not known.
-        reason: why the server ended, if known.
-    """
+    """The server has ended for good."""
 
     default_hint = "it will not come back by itself: start a new one"
-
-    def __init__(
-        self,
-        message: str = "",
-        *,
-        executed: bool | None = False,
-        reason: ExitReason | None = None,
-        hint: str | None = None,
-    ) -> None:
-        super().__init__(message, hint=hint)
-        self.executed = executed
-        self.reason = reason
 
 
 class OutcomeUnknown(OtpError):

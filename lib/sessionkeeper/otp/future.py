@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from threading import TIMEOUT_MAX, Lock
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast
 
-from sessionkeeper.otp.errors import ForkedError
-from sessionkeeper.otp.runtime import PROCESS, call_hook
+from sessionkeeper.otp.runtime import PROCESS, call_hook, check_process
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Callable, Generator
 
 T = TypeVar("T")
 log = logging.getLogger("sessionkeeper.otp")
 
-_PENDING: Final = 0
-_CLAIMED: Final = 1
-_DONE: Final = 2
-
-_LOCK_TYPE: Final = type(Lock())
+PENDING: Final = 0
+CLAIMED: Final = 1
+DONE: Final = 2
 
 
 class Reply(Generic[T]):
@@ -34,25 +31,25 @@ class Reply(Generic[T]):
     one makes a bare lock, and a second one only where a thread really waits.
     """
 
-    __slots__ = ("_error", "_generation", "_mutex", "_state", "_value", "_waiting")
+    __slots__ = ("_error", "_generation", "_mutex", "_on_error", "_value", "_waiting", "state")
 
     def __init__(self) -> None:
         self._mutex = Lock()
-        self._state = _PENDING
-        self._waiting: list[Any] | None = None
+        self.state = PENDING
+        self._waiting: list[Callable[[], object]] | None = None
+        self._on_error: Callable[[Reply[T]], object] | None = None
         self._generation = PROCESS.generation
         self._value: T | None
         self._error: BaseException | None
 
     def __repr__(self) -> str:
-        names = {_PENDING: "pending", _CLAIMED: "executing", _DONE: "done"}
-        return f"<Reply {names[self._state]}>"
+        return f"<{type(self).__name__} {('pending', 'executing', 'done')[self.state]}>"
 
     # -- for whoever waits
 
     def done(self) -> bool:
         """Tell whether the outcome is there."""
-        return self._state == _DONE
+        return self.state == DONE
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait for the outcome and tell whether it is there.
@@ -63,24 +60,17 @@ class Reply(Generic[T]):
         Raises:
             ForkedError: it was pending when this process was forked.
         """
-        if self._state == _DONE:
-            return True
-        if timeout is not None and timeout <= 0:
-            return False
-        if self._generation != PROCESS.generation:
-            raise ForkedError("this reply is pending in the parent process")
+        if self.state == DONE or (timeout is not None and timeout <= 0):
+            return self.state == DONE
+        check_process(self._generation)
         latch = Lock()
         latch.acquire()
-        if not self._join_waiting(latch):
-            return True
-        if timeout is None:
-            return latch.acquire()
-        if latch.acquire(timeout=min(timeout, TIMEOUT_MAX)):
-            return True
-        with self._mutex:
-            if self._waiting is not None:
-                self._waiting.remove(latch)
-        return self.done()
+        if self._join_waiting(latch.release):
+            latch.acquire(timeout=-1 if timeout is None else min(timeout, TIMEOUT_MAX))
+            with self._mutex:
+                if self._waiting is not None:
+                    self._waiting.remove(latch.release)
+        return self.state == DONE
 
     def result(self, timeout: float | None = None) -> T:
         """Return the value, or raise what the server answered with.
@@ -92,19 +82,18 @@ class Reply(Generic[T]):
             TimeoutError: no outcome in time; the request itself goes on.
             ForkedError: it was pending when this process was forked.
         """
-        if self._state != _DONE and not self.wait(timeout):
-            raise TimeoutError(f"no reply within {timeout} seconds")
-        if self._error is None:
+        error = self.exception(timeout)
+        if error is None:
             return cast("T", self._value)
         try:
-            raise self._error
+            raise error
         finally:
             # The traceback refers to this frame: do not let it keep the reply alive.
-            del self
+            del self, error
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """Return the error, or None if there is a value; otherwise like `result`."""
-        if self._state != _DONE and not self.wait(timeout):
+        if self.state != DONE and not self.wait(timeout):
             raise TimeoutError(f"no reply within {timeout} seconds")
         return self._error
 
@@ -114,25 +103,37 @@ class Reply(Generic[T]):
         It runs in the thread that settles the reply, so it must be quick. What it raises is
         logged and hurts nobody.
         """
-        if not self._join_waiting(callback):
+        call = partial(call_hook, callback, self)
+        if not self._join_waiting(call):
+            call()
+
+    def on_error(self, callback: Callable[[Reply[T]], object]) -> None:
+        """Call `callback(self)` if the outcome is, or will be, an error.
+
+        There is one such callback at most. It costs nothing where all goes well.
+        """
+        with self._mutex:
+            self._on_error = callback
+            failed = self.state == DONE and self._error is not None
+        if failed:
             call_hook(callback, self)
 
     def __await__(self) -> Generator[Any, None, T]:
-        if self._state != _DONE:
+        if self.state != DONE:
             # Whoever awaits on asyncio has imported it; nobody else shall pay for it.
             import asyncio  # noqa: PLC0415
 
             loop = asyncio.get_running_loop()
-            waiter = loop.create_future()
+            woken = asyncio.Event()
 
             def wake(_reply: Reply[T]) -> None:
                 try:
-                    loop.call_soon_threadsafe(_set_unless_done, waiter)
+                    loop.call_soon_threadsafe(woken.set)
                 except RuntimeError:
                     log.debug("the event loop was closed before its reply came")
 
             self.add_done_callback(wake)
-            yield from waiter
+            yield from woken.wait().__await__()
         return self.result(0)
 
     # -- for whoever settles
@@ -150,52 +151,44 @@ class Reply(Generic[T]):
 
         The server never sees a request that was withdrawn.
         """
-        return self._settle(None, error, below=_CLAIMED)
+        return self._settle(None, error, below=CLAIMED)
 
     def claim(self) -> bool:
         """Mark it as executing, after which it cannot be withdrawn; False if it was."""
         with self._mutex:
-            if self._state != _PENDING:
-                return False
-            self._state = _CLAIMED
-            return True
+            claimed = self.state == PENDING
+            if claimed:
+                self.state = CLAIMED
+            return claimed
 
-    def unclaim(self) -> None:
-        """Mark it as waiting again: its request went back into the queue."""
+    def unclaim(self) -> bool:
+        """Mark it as waiting again; False unless it was executing."""
         with self._mutex:
-            if self._state == _CLAIMED:
-                self._state = _PENDING
+            claimed = self.state == CLAIMED
+            if claimed:
+                self.state = PENDING
+            return claimed
 
     # -- inside
 
-    def _settle(self, value: T | None, error: BaseException | None, below: int = _DONE) -> bool:
+    def _settle(self, value: T | None, error: BaseException | None, below: int = DONE) -> bool:
         with self._mutex:
-            if self._state >= below:
+            if self.state >= below:
                 return False
             self._value = value
             self._error = error
-            self._state = _DONE
-            waiting = self._waiting
-            self._waiting = None
+            self.state = DONE
+            waiting, self._waiting = self._waiting, None
         if waiting is not None:
-            for entry in waiting:
-                if type(entry) is _LOCK_TYPE:
-                    entry.release()
-                else:
-                    call_hook(entry, self)
+            for wake in waiting:
+                wake()
+        if error is not None and self._on_error is not None:
+            call_hook(self._on_error, self)
         return True
 
-    def _join_waiting(self, entry: object) -> bool:
+    def _join_waiting(self, wake: Callable[[], object]) -> bool:
         with self._mutex:
-            if self._state == _DONE:
+            if self.state == DONE:
                 return False
-            if self._waiting is None:
-                self._waiting = [entry]
-            else:
-                self._waiting.append(entry)
+            self._waiting = [*(self._waiting or ()), wake]
             return True
-
-
-def _set_unless_done(waiter: asyncio.Future[None]) -> None:
-    if not waiter.done():
-        waiter.set_result(None)

@@ -10,39 +10,38 @@ from __future__ import annotations
 import atexit
 import logging
 import os
+import threading
 import time
-from threading import current_thread, main_thread
-from typing import TYPE_CHECKING, Any, Protocol
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from sessionkeeper.otp.errors import ForkedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from sessionkeeper.otp.server_ref import ServerRef
+
 log = logging.getLogger("sessionkeeper.otp")
 
 
-class Drainable(Protocol):
-    """What the drain at exit needs of a server."""
-
-    @property
-    def is_root(self) -> bool:
-        """Whether nobody supervises it."""
-
-    def drain(self, timeout: float | None = None) -> bool:
-        """Finish what was accepted, then stop."""
-
-
+@dataclass(slots=True)
 class _Process:
-    """The fork generation, the running servers and the limit of the drain."""
+    """The fork generation, the handles of running servers and the limit of the drain."""
 
-    __slots__ = ("exit_limit", "generation", "running")
+    generation: int = 0
+    exit_limit: float = 10.0
+    running: dict[ServerRef, None] = field(default_factory=dict)
 
-    def __init__(self) -> None:
-        self.generation = 0
-        self.running: dict[int, Drainable] = {}
-        self.exit_limit = 10.0
+
+class _Here(threading.local):
+    """Whose thread this is."""
+
+    ref: ServerRef | None = None
 
 
 PROCESS = _Process()
+HERE = _Here()
 
 
 def call_hook(hook: Callable[..., object], *args: Any) -> bool:
@@ -58,11 +57,20 @@ def call_hook(hook: Callable[..., object], *args: Any) -> bool:
     try:
         hook(*args)
     except BaseException as error:
-        if not isinstance(error, Exception) and current_thread() is main_thread():
+        if (
+            not isinstance(error, Exception)
+            and threading.current_thread() is threading.main_thread()
+        ):
             raise
         log.exception("the hook %r failed", hook)
         return False
     return True
+
+
+def check_process(generation: int) -> None:
+    """Raise `ForkedError` in a fork of the process in which it had that generation."""
+    if generation != PROCESS.generation:
+        raise ForkedError("it belongs to the parent process")
 
 
 def set_exit_limit(seconds: float) -> None:
@@ -77,14 +85,12 @@ def _after_fork_in_child() -> None:
 
 def _drain_at_exit() -> None:
     deadline = time.monotonic() + PROCESS.exit_limit
-    for server in reversed(list(PROCESS.running.values())):
-        if not server.is_root:
-            continue
+    for ref in [ref for ref in reversed(PROCESS.running) if ref.supervisor is None]:
         try:
-            if not server.drain(max(0.0, deadline - time.monotonic())):
-                log.error("%r was not drained before the interpreter exited", server)
+            if not ref.drain(max(0.0, deadline - time.monotonic())):
+                log.error("%r was not drained before the interpreter exited", ref)
         except Exception:
-            log.exception("%r could not be drained at interpreter exit", server)
+            log.exception("%r could not be drained at interpreter exit", ref)
 
 
 os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass, field
+from math import inf
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal
+from weakref import WeakValueDictionary
 
-from sessionkeeper.otp.errors import CallTimeout, SelfCall, StartError
-from sessionkeeper.otp.exit_reason import ExitReason
+from sessionkeeper.otp.errors import ExitReason, ForkedError, SelfCall, ServerDown, StartError
 from sessionkeeper.otp.future import Reply
-from sessionkeeper.otp.incarnation import HERE, Incarnation
-from sessionkeeper.otp.mailbox import Envelope, Mailbox
-from sessionkeeper.otp.runtime import PROCESS, call_hook
+from sessionkeeper.otp.mailbox import Envelope, Kind, Mailbox
+from sessionkeeper.otp.runtime import HERE, PROCESS, call_hook, check_process
 from sessionkeeper.otp.timer import default_timers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from threading import Thread
 
     from sessionkeeper.otp.gen_server import GenServer
     from sessionkeeper.otp.timer import Timer, TimerService
@@ -61,28 +62,28 @@ class ServerInfo:
     uptime: float
 
 
+@dataclass(frozen=True, slots=True, eq=False)
 class Monitor:
     """A subscription to the ends of a server."""
 
-    __slots__ = ("_ref", "callback")
-
-    def __init__(self, ref: ServerRef, callback: Callable[[ExitReason], object]) -> None:
-        self._ref = ref
-        self.callback = callback
+    ref: ServerRef
+    callback: Callable[[ExitReason], object]
 
     def cancel(self) -> bool:
         """End the subscription; False if it had ended."""
-        return self._ref.demonitor(self)
+        try:
+            self.ref.monitors.remove(self)
+        except ValueError:
+            return False
+        return True
 
-    def notify(self, reason: ExitReason) -> None:
-        """Call back; what the callback raises is logged."""
-        call_hook(self.callback, reason)
 
-
+@dataclass(eq=False, repr=False)
 class ServerRef:
     """A handle that owns the mailbox of a server and finds its current incarnation.
 
-    While the server is down between two incarnations, what is sent stays queued.
+    While the server is down between two incarnations, what is sent stays queued. There is one
+    incarnation at a time: none is started before the thread of the previous one has ended.
 
     Args:
         name: for people: logs, threads, `info`.
@@ -100,38 +101,38 @@ class ServerRef:
         supervisor: the handle of the supervisor that it is a child of, or None.
         mailbox: what it owns; for the server itself.
         epoch: the number of the current or last incarnation; 0 before the first.
+        phase: how far that has come; for the server itself. See also `state`.
+        thread: it runs in, once there is one.
+        monitors: the subscriptions to its ends.
         last_exit: why the last incarnation to end has ended, or None.
     """
 
-    def __init__(
-        self,
-        name: str,
-        *,
-        max_messages: int = 10_000,
-        max_bytes: int = 64 * 1024 * 1024,
-        busy_wait: float = 5.0,
-        start_timeout: float | None = None,
-        on_undelivered: Callable[[Any, ExitReason], object] | None = None,
-        timers: TimerService | None = None,
-    ) -> None:
-        self.name = name
-        self.timers: TimerService = default_timers() if timers is None else timers
+    name: str
+    _: KW_ONLY
+    max_messages: int = 10_000
+    max_bytes: int = 64 * 1024 * 1024
+    busy_wait: float = 5.0
+    start_timeout: float | None = None
+    on_undelivered: Callable[[Any, ExitReason], object] | None = None
+    timers: TimerService = field(default_factory=default_timers)
+
+    def __post_init__(self) -> None:
         self.supervisor: ServerRef | None = None
-        self._busy_wait = busy_wait
-        self._start_timeout = start_timeout
-        self._on_undelivered = on_undelivered
-        self._now = self.timers.monotonic
-        self.mailbox = Mailbox(max_messages, max_bytes, self._now)
-        self._starting = Lock()
-        self._lock = Lock()
-        self._incarnation: Incarnation | None = None
+        self.mailbox = Mailbox(self.max_messages, self.max_bytes, self.timers.monotonic)
         self.epoch = 0
-        self._arrivals = 0
+        self.phase: Literal["starting", "continuing", "ready", "stopped"] = "stopped"
+        self.thread: Thread | None = None
         self.last_exit: ExitReason | None = None
-        self._monitors: list[Monitor] = []
-        self._closing = False
+        self._now = self.timers.monotonic
+        self._lock = Lock()
+        self._started: Reply[None]
+        self._arrivals = 0
+        self._born_at = 0.0
         self._left_behind = 0
-        self._sweep_at: float | None = None
+        self.monitors: list[Monitor] = []
+        # Of the server: their service holds those that are pending, so the rest vanishes.
+        self._timers: WeakValueDictionary[int, Timer] = WeakValueDictionary()
+        self._sweep_at = inf
         self._sweep_timer: Timer | None = None
 
     def __repr__(self) -> str:
@@ -155,24 +156,16 @@ class ServerRef:
             ForkedError: this is a forked child.
             Exception: whatever the server answered with.
         """
-        if HERE.incarnation is not None and HERE.incarnation.ref is self:
+        if HERE.ref is self:
             raise SelfCall(f"{self.name} called itself and would wait for ever")
-        now = self._now()
-        reply: Reply[Any] = Reply()
-        deadline = None if timeout is None else now + timeout
-        waited = self.mailbox.put(Envelope(request, reply, deadline, now, size), timeout)
-        if waited and deadline is not None:
-            timeout = max(0.0, deadline - self._now())
+        reply = self._send(request, "call", timeout, size, inf if timeout is None else timeout)
         try:
-            answered = reply.wait(timeout)
+            if not reply.wait(None if timeout is None else reply.deadline - self._now()):
+                reply.expire()
         except BaseException as error:
             # A signal handler raised in this wait: nobody will look at the reply any more.
             reply.withdraw(error)
             raise
-        if not answered:
-            late = CallTimeout(f"{self.name} did not get to it within {timeout} s", executed=False)
-            if not reply.withdraw(late) and not reply.done():
-                raise CallTimeout(f"{self.name} is at it for over {timeout} s", executed=None)
         return reply.result(0)
 
     def send_request(
@@ -196,12 +189,9 @@ class ServerRef:
             ServerDown: the server has ended for good.
             ForkedError: this is a forked child.
         """
-        now = self._now()
-        reply: Reply[Any] = Reply()
-        deadline = None if timeout is None else now + timeout
-        self.mailbox.put(Envelope(request, reply, deadline, now, size), self._patience(wait))
-        if deadline is not None and (self._sweep_at is None or deadline < self._sweep_at):
-            self._sweep_by(deadline)
+        reply = self._send(request, "call", timeout, size, wait)
+        if reply.deadline < self._sweep_at:
+            self._sweep_by(reply.deadline)
         return reply
 
     def cast(self, request: Any, *, size: int = 0, wait: float | None = None) -> None:
@@ -217,16 +207,14 @@ class ServerRef:
             ServerDown: the server has ended for good.
             ForkedError: this is a forked child.
         """
-        envelope = Envelope(request, None, None, self._now(), size)
-        self.mailbox.put(envelope, self._patience(wait))
+        self._send(request, "cast", None, size, wait)
 
     def send_info(self, message: Any, *, size: int = 0, wait: float | None = None) -> None:
         """Send a message to ``handle_info`` (Erlang's ``!``).
 
         Otherwise like `cast`, but a mere signal: it is not reported when it is never done.
         """
-        envelope = Envelope(message, None, None, self._now(), size, is_info=True)
-        self.mailbox.put(envelope, self._patience(wait))
+        self._send(message, "info", None, size, wait)
 
     def post(self, message: Any, *, urgent: bool = False) -> bool:
         """Send a message to ``handle_info`` that heeds no bound: for timers and supervisors.
@@ -236,10 +224,23 @@ class ServerRef:
             urgent: ahead of the backlog.
 
         Returns:
-            False, instead of an error, if the server has ended for good.
+            False, instead of an error, if the server has ended for good or is being drained.
         """
-        envelope = Envelope(message, None, None, self._now(), is_info=True)
-        return self.mailbox.post(envelope, urgent=urgent)
+        try:
+            self.mailbox.put(Envelope(message, "info", inf, self._now()), None, urgent=urgent)
+        except (ServerDown, ForkedError):
+            return False
+        return True
+
+    def _send(
+        self, message: Any, kind: Kind, timeout: float | None, size: int, wait: float | None
+    ) -> Envelope:
+        now = self._now()
+        envelope = Envelope(message, kind, inf if timeout is None else now + timeout, now, size)
+        if HERE.ref is self:
+            wait = 0.0  # only this very thread can make room
+        self.mailbox.put(envelope, self.busy_wait if wait is None else wait)
+        return envelope
 
     # -- life
 
@@ -257,51 +258,57 @@ class ServerRef:
             ServerDown: the handle was closed.
             ForkedError: this is a forked child.
         """
-        self.mailbox.check_open()
-        if not self._starting.acquire(blocking=False):
-            raise StartError(f"{self.name} is being started already")
-        try:
-            previous = self._incarnation
-            if previous is not None and not previous.gone(_FAREWELL):
+        check_process(self.mailbox.generation)
+        is_gone = self._is_gone()
+        with self._lock:
+            if not is_gone or self.phase != "stopped":
                 raise StartError(
-                    f"{self.name} was not started: incarnation {previous.epoch} still lives",
+                    f"{self.name} was not started: incarnation {self.epoch} still lives",
                     hint="stop it first; a second writer beside a living first is never started",
                 )
-            with self._lock:
-                self._closing = False
-                self.epoch += 1
-                incarnation = Incarnation(self, self.epoch)
-                self._incarnation = incarnation
-            self.mailbox.begin(incarnation.epoch)
-            self._spawn(server_class, incarnation, args, kwargs)
-        finally:
-            self._starting.release()
-
-    def _spawn(
-        self,
-        server_class: type[GenServer],
-        incarnation: Incarnation,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-    ) -> None:
-        started = incarnation.started
+            self.mailbox.begin()
+            self.epoch += 1
+            self.phase, self.thread = "starting", None
+            started: Reply[None] = Reply()
+            self._started = started
         try:
-            server_class.spawn(incarnation, args, kwargs)
-            started.wait(self._start_timeout)
+            server_class.spawn(self, args, kwargs)
+            if not started.wait(self.start_timeout):
+                raise TimeoutError(f"init took over {self.start_timeout} s")  # noqa: TRY301
         except BaseException as error:
-            if incarnation.thread is None:
-                incarnation.abandon()
-            else:
-                self._fence(incarnation, "its start was interrupted")
-            if isinstance(error, Exception):
-                raise StartError(f"{self.name} did not start: {error!r}") from error
-            raise
-        if started.withdraw(TimeoutError(f"init took over {self._start_timeout} s")):
-            self._fence(incarnation, "init did not end in time")
-        failure = started.exception()
+            started.withdraw(error)
+            self.fence("its start was given up")
+            if self.thread is None:
+                self.phase = "stopped"
+            if not isinstance(error, Exception):
+                raise
+        failure = started.exception(0)
         if failure is not None:
-            incarnation.gone(_FAREWELL)
+            self._is_gone()
             raise StartError(f"{self.name} did not start: {failure!r}") from failure
+
+    def _is_gone(self) -> bool:
+        """Whether its thread has ended; waits only if that is in its last act."""
+        return self.join(_FAREWELL if self.phase == "stopped" else 0.0)
+
+    def join(self, timeout: float | None) -> bool:
+        """Wait for the thread to end; tell whether it has.
+
+        Its own thread, and those of servers below it, which it waits for in turn, get False
+        at once.
+
+        Args:
+            timeout: seconds; None waits for ever.
+        """
+        thread, above = self.thread, HERE.ref
+        if thread is None or self.mailbox.foreign:
+            return True
+        while above is not None:
+            if above is self:
+                return False
+            above = above.supervisor
+        thread.join(None if timeout is None else max(0.0, timeout))
+        return not thread.is_alive()
 
     def stop(self, timeout: float | None = 5.0, reason: ExitReason = ExitReason.SHUTDOWN) -> bool:
         """Have the incarnation end after its current turn, and wait for its thread.
@@ -316,11 +323,8 @@ class ServerRef:
             Whether the thread has ended. In the threads of the server itself and of servers
             that it supervises: False, at once, and it ends when it can.
         """
-        incarnation = self._incarnation
-        if incarnation is None or self.mailbox.foreign:
-            return True
-        self.mailbox.request_stop(incarnation.epoch, reason)
-        return incarnation.join(timeout)
+        self.mailbox.request_stop(reason)
+        return self.join(timeout)
 
     def drain(self, timeout: float | None = None) -> bool:
         """Refuse new messages, have the backlog done, stop and close.
@@ -332,21 +336,21 @@ class ServerRef:
             Whether every call and cast that had been accepted was taken up and the thread
             has ended. If not for lack of time, it goes on; `fence` or `close` cut it short.
         """
-        incarnation = self._incarnation
         self.request_drain()
-        if incarnation is not None and not self.mailbox.foreign and not incarnation.join(timeout):
+        if not self.join(timeout):
             return False
-        self.close(ExitReason.SHUTDOWN)
+        self.close()
         return not self._left_behind
 
     def request_drain(self) -> None:
         """Begin what `drain` does, without waiting; it ends with the mailbox closed."""
-        incarnation = self._incarnation
-        if incarnation is None or incarnation.phase == "stopped":
-            self.close(ExitReason.SHUTDOWN)
-        elif not self.mailbox.foreign:
-            self._closing = True
-            self.mailbox.request_stop(incarnation.epoch, ExitReason.SHUTDOWN, drain=True)
+        if self.mailbox.foreign:
+            return
+        with self._lock:
+            if self.phase != "stopped":
+                self.mailbox.drain(ExitReason.SHUTDOWN)
+                return
+        self.close()
 
     def fence(self, detail: str = "it did not stop in time") -> None:
         """Shut the current incarnation out: a thread cannot be killed.
@@ -357,14 +361,7 @@ class ServerRef:
         Args:
             detail: why; becomes part of its exit reason.
         """
-        incarnation = self._incarnation
-        if incarnation is not None:
-            self._fence(incarnation, detail)
-
-    def _fence(self, incarnation: Incarnation, detail: str) -> None:
-        reason = ExitReason.fenced(detail)
-        incarnation.fence(reason)
-        self.mailbox.request_stop(incarnation.epoch, reason)
+        self.mailbox.request_stop(ExitReason.fenced(detail))
 
     def close(self, reason: ExitReason = ExitReason.SHUTDOWN) -> None:
         """End for good: what is queued or in flight fails with `ServerDown`, later calls too.
@@ -377,26 +374,26 @@ class ServerRef:
         if self.mailbox.foreign:
             # This forked child has none of it, and its locks may be held for ever.
             return
-        undone = [envelope for envelope in self.mailbox.close(reason) if not envelope.is_info]
+        undone = [envelope for envelope in self.mailbox.close(reason) if envelope.kind != "info"]
         self._left_behind += len(undone)
         with self._lock:
             timer, self._sweep_timer = self._sweep_timer, None
-            if not self._alive:
-                self._monitors.clear()
+            if not self.is_up:
+                self.monitors.clear()
         if timer is not None:
             timer.cancel()
         for envelope in undone:
-            if envelope.reply_to is None:
+            if envelope.kind == "cast":
                 self.undelivered(envelope.message, reason)
 
     def undelivered(self, message: Any, reason: ExitReason) -> None:
         """Report a cast that will never be done."""
-        if self._on_undelivered is None:
+        if self.on_undelivered is None:
             # Not the message itself: what it holds may be private, or huge.
             kind = type(message).__name__
             log.error("%s ended (%s) without doing a cast (%s)", self.name, reason, kind)
         else:
-            call_hook(self._on_undelivered, message, reason)
+            call_hook(self.on_undelivered, message, reason)
 
     # -- watching
 
@@ -409,98 +406,89 @@ class ServerRef:
         Args:
             callback: what it raises is logged.
         """
-        self.mailbox.check_process()
+        check_process(self.mailbox.generation)
         monitor = Monitor(self, callback)
         with self._lock:
-            dead = None if self._alive else self.last_exit
-            if self._alive or not self.mailbox.closed:
-                self._monitors.append(monitor)
+            dead = None if self.is_up else self.last_exit
+            if self.is_up or not self.mailbox.closed:
+                self.monitors.append(monitor)
         if dead is not None:
-            monitor.notify(dead)
+            call_hook(callback, dead)
         return monitor
-
-    def demonitor(self, monitor: Monitor) -> bool:
-        """End a subscription; False if it had ended."""
-        with self._lock:
-            if monitor in self._monitors:
-                self._monitors.remove(monitor)
-                return True
-            return False
 
     @property
     def state(self) -> State:
         """See `ServerInfo`."""
         if self.mailbox.closed:
             return "closed"
-        incarnation = self._incarnation
-        return "stopped" if incarnation is None else incarnation.state
+        return "fenced" if self.mailbox.fenced and self.phase != "stopped" else self.phase
 
     @property
-    def is_root(self) -> bool:
-        """Whether nobody supervises it."""
-        return self.supervisor is None
+    def is_up(self) -> bool:
+        """Whether there is an incarnation whose ``init`` is done."""
+        return self.phase in {"continuing", "ready"}
 
     def info(self) -> ServerInfo:
         """Return what the server is up to."""
-        self.mailbox.check_process()
+        check_process(self.mailbox.generation)
         queued, queued_bytes, oldest = self.mailbox.measure()
-        with self._lock:
-            incarnation = self._incarnation if self._alive else None
-            now = self._now()
-            return ServerInfo(
-                name=self.name,
-                epoch=self.epoch,
-                restarts=max(0, self._arrivals - 1),
-                state=self.state,
-                queued=queued,
-                queued_bytes=queued_bytes,
-                oldest_age=None if oldest is None else max(0.0, now - oldest),
-                last_exit=self.last_exit,
-                uptime=0.0 if incarnation is None else now - incarnation.born_at,
-            )
+        now = self._now()
+        age = None if oldest is None else max(0.0, now - oldest)
+        uptime = now - self._born_at if self.is_up else 0.0
+        lives = (self.name, self.epoch, max(0, self._arrivals - 1), self.state)
+        return ServerInfo(*lives, queued, queued_bytes, age, self.last_exit, uptime)
 
-    # -- told by the incarnation
+    # -- told by the server
 
-    def incarnation_started(self, incarnation: Incarnation) -> None:
-        """Note that ``init`` is done."""
+    def acknowledge(self) -> bool:
+        """Tell the starter that ``init`` is done; False if it does not wait any more."""
+        if self.mailbox.fenced or not self._started.claim():
+            return False
         with self._lock:
             self._arrivals += 1
-            incarnation.born_at = self._now()
-            incarnation.phase = "continuing"
-        PROCESS.running[id(incarnation)] = self
+            self._born_at = self._now()
+            self.phase = "continuing"
+        PROCESS.running[self] = None
+        return self._started.set_result(None)
 
-    def incarnation_ended(self, incarnation: Incarnation, reason: ExitReason) -> None:
-        """Note the end of an incarnation that had started, and tell the monitors."""
+    def incarnation_ended(self, reason: ExitReason) -> None:
+        """Note the end of the incarnation and, if it had come up, tell the monitors.
+
+        Args:
+            reason: why it ended.
+        """
+        if self.mailbox.foreign:
+            return
         with self._lock:
-            incarnation.phase = "stopped"
-            self.last_exit = reason
-            monitors = self._monitors[:]
-        PROCESS.running.pop(id(incarnation), None)
+            if self.mailbox.fenced and reason.kind != "fenced":
+                reason = ExitReason.fenced(
+                    f"{self.mailbox.stop}; ended by {reason}", reason.exception
+                )
+            monitors = self.monitors[:] if self.is_up else []
+            if self.is_up:
+                self.last_exit = reason
+            self.phase = "stopped"
+        PROCESS.running.pop(self, None)
+        for timer in filter(None, (weak() for weak in self._timers.valuerefs())):
+            timer.cancel()
         try:
-            if self._closing:
+            if self.mailbox.draining:
                 self.close(reason)
         finally:
+            self._started.set_exception(reason.exception or StartError(str(reason)))
             for monitor in monitors:
-                monitor.notify(reason)
+                call_hook(monitor.callback, reason)
 
-    # -- inside
-
-    @property
-    def _alive(self) -> bool:
-        incarnation = self._incarnation
-        return incarnation is not None and incarnation.phase in {"continuing", "ready"}
-
-    def _patience(self, wait: float | None) -> float:
-        if HERE.incarnation is not None and HERE.incarnation.ref is self:
-            # Only this very thread can make room.
-            return 0.0
-        return self._busy_wait if wait is None else wait
+    def own(self, epoch: int, timer: Timer) -> Timer:
+        """Cancel `timer` when the incarnation `epoch` ends; return it."""
+        self._timers[id(timer)] = timer
+        if epoch != self.epoch or self.phase == "stopped":
+            timer.cancel()
+        return timer
 
     def _sweep_by(self, deadline: float) -> None:
         with self._lock:
-            if self._sweep_at is not None and self._sweep_at <= deadline:
-                return
-            if self.mailbox.closed:
+            if self._sweep_at <= deadline or self.mailbox.closed:
                 return
             timer = self._sweep_timer
             self._sweep_at = deadline
@@ -510,9 +498,8 @@ class ServerRef:
 
     def _sweep(self) -> None:
         with self._lock:
-            self._sweep_at = None
-            self._sweep_timer = None
+            self._sweep_at, self._sweep_timer = inf, None
         now = self._now()
         following = self.mailbox.sweep(now)
-        if following is not None:
+        if following < inf:
             self._sweep_by(max(following, now + _SWEEP_GRAIN))

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, get_args
+from dataclasses import KW_ONLY, dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, get_args
 
-from sessionkeeper.otp.backoff import Backoff, Intensity
-from sessionkeeper.otp.child_spec import ChildSpec, ChildType, Restart, check_children
-from sessionkeeper.otp.errors import InvalidChildSpec, OtpError, StartError
-from sessionkeeper.otp.exit_reason import ExitReason
+from sessionkeeper.otp.child_spec import Backoff, ChildSpec, ChildType, Intensity, Restart
+from sessionkeeper.otp.errors import ExitReason, InvalidChildSpec, OtpError, StartError
 from sessionkeeper.otp.gen_server import GenServer
 from sessionkeeper.otp.runtime import call_hook
 from sessionkeeper.otp.server_ref import Monitor, ServerRef
@@ -17,9 +16,9 @@ from sessionkeeper.otp.server_ref import Monitor, ServerRef
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from sessionkeeper.otp.incarnation import Incarnation
-    from sessionkeeper.otp.timer import Timer, TimerService
+    from sessionkeeper.otp.timer import Timer
 
+P = ParamSpec("P")
 log = logging.getLogger("sessionkeeper.otp")
 
 Strategy = Literal["one_for_one", "one_for_all", "rest_for_one"]
@@ -80,20 +79,7 @@ class ChildCounts:
     workers: int
 
 
-class SupervisorOptions(TypedDict, total=False):
-    """Options of a supervisor; see `SupervisorRef`."""
-
-    strategy: Strategy
-    max_restarts: int
-    max_seconds: float
-    max_consecutive: int
-    backoff: Backoff
-    fence_grace: float
-    on_terminal: Callable[[ExitReason], object] | None
-    on_event: Callable[[SupervisorEvent], object] | None
-    timers: TimerService | None
-
-
+@dataclass(eq=False, repr=False)
 class SupervisorRef(ServerRef):
     """The handle of a supervisor.
 
@@ -116,46 +102,42 @@ class SupervisorRef(ServerRef):
             group cannot be restarted, before the supervisor gives up.
         on_terminal: called exactly once, when it has ended for good.
         on_event: called with each `SupervisorEvent`, in the thread of the supervisor; more
-            can be added with `add_hook`.
-        timers: clock and timers; the shared real ones by default.
+            can be appended to `hooks`.
+
+    It takes the options of `ServerRef` as well.
+
+    Attributes:
+        hooks: what is called with each event.
+        hook_failures: how often one of them has raised.
 
     Raises:
         InvalidChildSpec: a child or an option makes no sense.
     """
 
-    def __init__(
-        self,
-        name: str,
-        children: Iterable[ChildSpec],
-        *,
-        strategy: Strategy = "one_for_one",
-        max_restarts: int = 5,
-        max_seconds: float = 30.0,
-        max_consecutive: int = 10,
-        backoff: Backoff | None = None,
-        fence_grace: float = 30.0,
-        on_terminal: Callable[[ExitReason], object] | None = None,
-        on_event: Callable[[SupervisorEvent], object] | None = None,
-        timers: TimerService | None = None,
-    ) -> None:
-        super().__init__(name, timers=timers)
-        self.children = check_children(children)
-        if strategy not in get_args(Strategy):
-            raise InvalidChildSpec(f"unknown strategy of supervisor {name!r}: {strategy!r}")
-        if max_restarts < 0 or max_consecutive < 0:
-            raise InvalidChildSpec(f"supervisor {name!r} cannot restart less than 0 times")
-        if max_seconds <= 0 or fence_grace < 0:
-            raise InvalidChildSpec(f"supervisor {name!r} needs durations above 0")
-        self.strategy: Strategy = strategy
-        self.max_restarts = max_restarts
-        self.max_seconds = max_seconds
-        self.max_consecutive = max_consecutive
-        self.backoff = Backoff() if backoff is None else backoff
-        self.fence_grace = fence_grace
-        self.draining = False
+    children: Iterable[ChildSpec]
+    _: KW_ONLY
+    strategy: Strategy = "one_for_one"
+    max_restarts: int = 5
+    max_seconds: float = 30.0
+    max_consecutive: int = 10
+    backoff: Backoff = field(default_factory=Backoff)
+    fence_grace: float = 30.0
+    on_terminal: Callable[[ExitReason], object] | None = None
+    on_event: Callable[[SupervisorEvent], object] | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.children = tuple(self.children)
+        ids = {getattr(spec, "id", None) for spec in self.children} - {None}
+        if len(ids) < len(self.children):
+            raise InvalidChildSpec(f"{self.name!r} needs ChildSpecs that differ in their ids")
+        if self.strategy not in get_args(Strategy):
+            raise InvalidChildSpec(f"unknown strategy of {self.name!r}: {self.strategy!r}")
+        budgets = (self.max_restarts, self.max_consecutive, self.fence_grace)
+        if min(budgets) < 0 or self.max_seconds <= 0:
+            raise InvalidChildSpec(f"{self.name!r} cannot have budgets or durations below 0")
+        self.hooks = [] if self.on_event is None else [self.on_event]
         self.hook_failures = 0
-        self._on_terminal = on_terminal
-        self._hooks = [] if on_event is None else [on_event]
         self._child_refs: list[ServerRef] = []
         self._told = False
 
@@ -171,19 +153,21 @@ class SupervisorRef(ServerRef):
         self.start(Supervisor)
 
     def as_child(
-        self,
-        id: str | None = None,  # noqa: A002 - OTP's name
-        *,
-        restart: Restart = "permanent",
-        shutdown: float | None = None,
+        self, name: str = "", *, restart: Restart = "permanent", shutdown: float | None = None
     ) -> ChildSpec:
-        """Return the specification with which another supervisor supervises this one."""
+        """Return the specification with which another supervisor supervises this one.
+
+        Args:
+            name: its id there; the name of this supervisor by default.
+            restart: see `ChildSpec`.
+            shutdown: see `ChildSpec`.
+        """
 
         def start() -> ServerRef:
             self.boot()
             return self
 
-        return ChildSpec(id or self.name, start, restart, shutdown, "supervisor")
+        return ChildSpec(name or self.name, start, restart, shutdown, "supervisor")
 
     def which_children(self, timeout: float | None = 5.0) -> list[ChildInfo]:
         """Return the children in the order in which they are started.
@@ -201,46 +185,31 @@ class SupervisorRef(ServerRef):
             timeout: seconds; see `call` for what it raises.
         """
         children = self.which_children(timeout)
+        active = sum(child.state == "running" for child in children)
         supervisors = sum(child.type == "supervisor" for child in children)
-        return ChildCounts(
-            specs=len(children),
-            active=sum(child.state == "running" for child in children),
-            supervisors=supervisors,
-            workers=len(children) - supervisors,
-        )
-
-    def add_hook(self, hook: Callable[[SupervisorEvent], object]) -> None:
-        """Call `hook` with each event from now on; what it raises is logged and counted."""
-        self._hooks.append(hook)
-
-    def request_drain(self) -> None:
-        """Begin what `drain` does, for the children too, without waiting."""
-        self.draining = True
-        super().request_drain()
+        return ChildCounts(len(children), active, supervisors, len(children) - supervisors)
 
     def close(self, reason: ExitReason = ExitReason.SHUTDOWN) -> None:
         """End for good, with all children; see `ServerRef.close`."""
         super().close(reason)
-        if self._alive:
+        if self.is_up:
             # The supervisor stops its children in order first, and comes back here.
             return
         for ref in reversed(self._child_refs):
             ref.close(reason)
         with self._lock:
-            told = self._told or not self._arrivals
-            self._told = True
+            told, self._told = self._told or not self._arrivals, True
         if not told:
             self.emit(SupervisorEvent("terminal", self.name, reason=reason))
-            if self._on_terminal is not None:
-                call_hook(self._on_terminal, reason)
+            if self.on_terminal is not None:
+                call_hook(self.on_terminal, reason)
 
     # -- for the supervisor
 
     def emit(self, event: SupervisorEvent) -> None:
         """Call the hooks."""
-        for hook in self._hooks:
-            if not call_hook(hook, event):
-                self.hook_failures += 1
+        for hook in self.hooks:
+            self.hook_failures += not call_hook(hook, event)
 
     def adopt(self, ref: ServerRef) -> None:
         """Close `ref` when this is closed."""
@@ -253,25 +222,28 @@ class SupervisorRef(ServerRef):
         ref.close(reason)
         self._child_refs.remove(ref)
 
-    def incarnation_ended(self, incarnation: Incarnation, reason: ExitReason) -> None:
+    def incarnation_ended(self, reason: ExitReason) -> None:
         """Note the end of the supervisor; that of a root is final."""
-        self._closing = self._closing or self.is_root
-        super().incarnation_ended(incarnation, reason)
+        self.mailbox.draining |= self.is_up and self.supervisor is None
+        super().incarnation_ended(reason)
 
 
-def start_supervisor(
-    name: str, children: Iterable[ChildSpec], **options: Unpack[SupervisorOptions]
-) -> SupervisorRef:
-    """Start a root supervisor and all its children; see `SupervisorRef` for the options.
+def _starter(make: Callable[P, SupervisorRef]) -> Callable[P, SupervisorRef]:
+    def start_supervisor(*args: P.args, **kwargs: P.kwargs) -> SupervisorRef:
+        """Start a root supervisor and all its children; see `SupervisorRef` for the options.
 
-    Raises:
-        InvalidChildSpec: a child or an option makes no sense.
-        StartError: a child did not start; those before it were stopped again, in reverse.
-    """
-    ref = SupervisorRef(name, children, **options)
-    ref.boot()
-    return ref
+        Raises:
+            InvalidChildSpec: a child or an option makes no sense.
+            StartError: a child did not start; those before it were stopped again, in reverse.
+        """
+        ref = make(*args, **kwargs)
+        ref.boot()
+        return ref
 
+    return start_supervisor
+
+
+start_supervisor = _starter(SupervisorRef)
 
 _WHICH_CHILDREN = "which_children"
 
@@ -295,28 +267,21 @@ class _Child:
     exits_in_a_row: int = 0
     last_exit: ExitReason | None = None
 
-    @property
-    def closed(self) -> bool:
-        """Whether somebody closed its handle, and so took it out of supervision."""
-        return self.ref is not None and self.ref.mailbox.closed
-
     def unwatch(self) -> None:
         """Make every notice on its way stale."""
         self.token += 1
-        if self.monitor is not None:
-            self.monitor.cancel()
-        if self.timer is not None:
-            self.timer.cancel()
+        for source in (self.monitor, self.timer):
+            if source is not None:
+                source.cancel()
 
 
 @dataclass(frozen=True, slots=True)
 class _Notice:
-    """What monitors and timers tell the supervisor."""
+    """What monitors and timers have the supervisor do, unless it is stale by then."""
 
-    what: Literal["down", "retry", "grace_over"]
     child: _Child
     token: int
-    reason: ExitReason | None = None
+    act: Callable[[], None]
 
 
 class Supervisor(GenServer):
@@ -328,31 +293,23 @@ class Supervisor(GenServer):
     """
 
     domain_errors = (OtpError,)
+    ref: SupervisorRef
 
     # Which child leads the restart that is planned, and after how many seconds: there is at
     # most one that waits for threads to end, since a group is stopped before it is planned.
     _leader: tuple[_Child, float]
 
-    @property
-    def ref(self) -> SupervisorRef:
-        """The handle of this supervisor."""
-        ref = self.incarnation.ref
-        if not isinstance(ref, SupervisorRef):
-            raise OtpError("a supervisor was started on a plain handle", hint="use SupervisorRef")
-        return ref
-
     # -- callbacks
 
     def init(self) -> None:
         """Start the children from left to right, or none at all."""
-        ref = self.ref
-        self._children = [_Child(spec) for spec in ref.children]
-        self._intensity = Intensity(ref.max_restarts, ref.max_seconds)
-        for child in tuple(self._children):
+        self._children = [_Child(spec) for spec in self.ref.children]
+        self._intensity = Intensity(self.ref.max_restarts, self.ref.max_seconds)
+        for child in self._children[:]:
             try:
                 self._start(child)
             except BaseException as error:
-                self._halt_all(ExitReason.crash(error))
+                self._halt_all()
                 raise StartError(f"child {child.spec.id!r} did not start: {error}") from error
             self._emit("child_started", child)
 
@@ -369,42 +326,30 @@ class Supervisor(GenServer):
         """Take the notices of monitors and timers."""
         if not isinstance(message, _Notice):
             super().handle_info(message)
-            return
-        child = message.child
-        if message.token != child.token or child not in self._children:
-            return
-        if message.what == "retry":
-            self._attempt(child)
-        elif message.what == "grace_over":
-            late = f"its thread did not end within {self.ref.fence_grace} s of being fenced"
-            self._give_up(child, child.last_exit or ExitReason.fenced(late), late)
-        elif message.reason is not None:
-            self._on_down(child, message.reason)
+        elif message.token == message.child.token and message.child in self._children:
+            message.act()
 
     def terminate(self, reason: ExitReason) -> None:
         """Stop the children from right to left."""
+        # A child that asks this supervisor while being stopped by it gets an answer.
         self.ref.mailbox.seal(reason)
-        self._halt_all(reason)
+        self._halt_all()
 
     # -- starting
 
     def _start(self, child: _Child) -> bool:
         """Start a child; False if it wants to be left out."""
-        ref = child.spec.start()
+        ref: object = child.spec.start()
         if ref is None:
-            child.ref = None
-            child.state = "ignored"
+            child.ref, child.state = None, "ignored"
             if child.spec.restart == "temporary":
                 self._children.remove(child)
             return False
-        if not isinstance(ref, ServerRef):
-            raise StartError(f"start of child {child.spec.id!r} returned {ref!r}")
-        if ref.epoch == 0:
-            raise StartError(f"start of child {child.spec.id!r} did not start {ref!r}")
+        if not isinstance(ref, ServerRef) or ref.epoch == 0:
+            raise StartError(f"start of child {child.spec.id!r} returned {ref!r}, not started")
         if child.ref is not None and child.ref is not ref:
             self.ref.disown(child.ref, child.last_exit or ExitReason.SHUTDOWN)
-        child.ref = ref
-        child.state = "running"
+        child.ref, child.state = ref, "running"
         child.started_at = self.ref.timers.monotonic()
         self.ref.adopt(ref)
         self._watch(child, ref)
@@ -414,57 +359,61 @@ class Supervisor(GenServer):
         token = child.token
 
         def down(reason: ExitReason) -> None:
-            self.ref.post(_Notice("down", child, token, reason), urgent=True)
+            act = partial(self._on_down, child, reason)
+            self.ref.post(_Notice(child, token, act), urgent=True)
 
         child.monitor = ref.monitor(down)
+
+    def _later(self, delay: float, child: _Child, act: Callable[[], None]) -> None:
+        notice = _Notice(child, child.token, act)
+        if delay > 0:
+            child.timer = self.send_after(delay, notice)
+        else:
+            self.ref.post(notice)
 
     # -- ends and restarts
 
     def _on_down(self, child: _Child, reason: ExitReason) -> None:
+        restart = child.spec.restart
         child.unwatch()
         child.last_exit = reason
         self._emit("child_exited", child, reason)
         if child.state == "fenced":
             child.state = "restarting"
             self._resume()
-        elif child.closed:
-            log.info("%s: the handle of child %s was closed", self.ref.name, child.spec.id)
+        elif child.ref is None or child.ref.mailbox.closed:
+            # Somebody closed its handle, and so took it out of supervision.
             child.state = "stopped"
-        elif child.spec.restart == "permanent" or (
-            child.spec.restart == "transient" and reason.is_crash
-        ):
+        elif restart == "permanent" or (restart == "transient" and reason.is_crash):
             log.warning("%s: child %s ended: %s", self.ref.name, child.spec.id, reason)
-            ran_for = self.ref.timers.monotonic() - child.started_at
-            self._restart(child, reason, ran_for)
-        elif child.spec.restart == "temporary":
+            self._restart(child, reason, self.ref.timers.monotonic() - child.started_at)
+        elif restart == "temporary":
             self._forget(child, reason)
         else:
             child.state = "stopped"
-            if self.ref.strategy == "one_for_one" and child.ref is not None:
+            if self.ref.strategy == "one_for_one":
                 # With the other strategies a sibling may bring it back.
                 child.ref.close(reason)
 
     def _restart(self, child: _Child, reason: ExitReason, ran_for: float) -> None:
         """Plan the restart of a child and its group, if the budgets allow it."""
         ref = self.ref
-        if ran_for >= ref.backoff.reset_after:
-            child.exits_in_a_row = 0
-        child.exits_in_a_row += 1
+        quiet = ran_for >= ref.backoff.reset_after
+        child.exits_in_a_row = 1 if quiet else child.exits_in_a_row + 1
         child.state = "restarting"
         if not self._intensity.allows(ref.timers.monotonic()):
             why = f"more than {ref.max_restarts} restarts within {ref.max_seconds} s"
             self._give_up(child, reason, why)
-            return
-        if child.exits_in_a_row > ref.max_consecutive:
+        elif child.exits_in_a_row > ref.max_consecutive:
             self._give_up(child, reason, f"more than {ref.max_consecutive} ends in a row")
-            return
-        delay = ref.backoff.delay(child.exits_in_a_row)
-        self._emit("child_restarting", child, reason, delay)
-        for member in reversed(self._group(child)):
-            if member is not child:
-                self._halt(member)
-        self._leader = (child, delay)
-        self._resume()
+        else:
+            delay = ref.backoff.delay(child.exits_in_a_row)
+            self._emit("child_restarting", child, reason, delay)
+            for member in reversed(self._group(child)):
+                if member is not child:
+                    self._halt(member)
+            self._leader = (child, delay)
+            self._resume()
 
     def _resume(self) -> None:
         """Schedule the planned restart, unless a thread that was fenced still lives."""
@@ -475,22 +424,20 @@ class Supervisor(GenServer):
         for member in group:
             if member.spec.restart == "temporary":
                 self._forget(member, ExitReason.SHUTDOWN)
-        self._notify_later(delay, _Notice("retry", child, child.token))
+        self._later(delay, child, partial(self._attempt, child))
 
     def _attempt(self, leader: _Child) -> None:
         """Start a group that was stopped; a failure is counted and planned again."""
         for member in self._group(leader):
-            if member.closed:
+            if member.ref is not None and member.ref.mailbox.closed:
                 member.state = "stopped"
                 continue
             try:
                 came_up = self._start(member)
             except BaseException as error:  # noqa: BLE001 - whatever it is, it failed to start
-                reason = ExitReason.crash(error)
-                log.warning(
-                    "%s: child %s did not come back: %s", self.ref.name, member.spec.id, reason
-                )
-                member.last_exit = reason
+                member.last_exit = reason = ExitReason.crash(error)
+                name = self.ref.name
+                log.warning("%s: child %s did not come back: %s", name, member.spec.id, reason)
                 self._emit("restart_failed", member, reason)
                 self._restart(member, reason, 0.0)
                 return
@@ -499,11 +446,10 @@ class Supervisor(GenServer):
                 self._emit("child_restarted", member)
 
     def _group(self, child: _Child) -> list[_Child]:
-        if self.ref.strategy == "one_for_one":
-            return [child]
-        if self.ref.strategy == "one_for_all":
-            return self._children[:]
-        return self._children[self._children.index(child) :]
+        at = self._children.index(child)
+        first = 0 if self.ref.strategy == "one_for_all" else at
+        last = at + 1 if self.ref.strategy == "one_for_one" else None
+        return self._children[first:last]
 
     def _give_up(self, child: _Child, reason: ExitReason, why: str) -> None:
         detail = f"child {child.spec.id!r} of {self.ref.name!r}: {why}; last: {reason}"
@@ -511,44 +457,37 @@ class Supervisor(GenServer):
         self._emit("gave_up", child, reason)
         self.stop(ExitReason.shutdown(detail, reason.exception))
 
-    def _notify_later(self, delay: float, notice: _Notice) -> None:
-        ref = self.ref
-        if delay <= 0:
-            ref.post(notice)
-            return
-        notice.child.timer = ref.timers.after(delay, lambda: ref.post(notice))
-
     # -- stopping
 
-    def _halt_all(self, reason: ExitReason) -> None:
+    def _halt_all(self) -> None:
         for child in reversed(self._children):
             try:
                 self._halt(child, final=True)
             except BaseException:  # the others must be stopped all the same
-                log.exception("%s (%s) failed to stop %s", self.ref.name, reason, child.spec.id)
+                log.exception("%s failed to stop %s", self.ref.name, child.spec.id)
 
     def _halt(self, child: _Child, *, final: bool = False) -> None:
         """Stop a child; if it oversleeps, shut it out and wait for its end by message."""
-        ref = child.ref
+        ref, timeout = child.ref, child.spec.shutdown
+        if child.state != "fenced":
+            child.unwatch()
         if ref is None or child.state != "running":
-            if child.state != "fenced":
-                child.unwatch()
             return
-        child.unwatch()
-        timeout = child.spec.shutdown
-        if ref.drain(timeout) if final and self.ref.draining else ref.stop(timeout):
+        if ref.drain(timeout) if final and self.ref.mailbox.draining else ref.stop(timeout):
             child.state = "stopped" if final else "restarting"
             child.last_exit = ref.last_exit
             self._emit("child_stopped", child, ref.last_exit)
             return
-        detail = f"it did not stop within {timeout} s"
-        log.error("%s: child %s is fenced: %s", self.ref.name, child.spec.id, detail)
-        ref.fence(detail)
+        fenced = ExitReason.fenced(f"it did not stop within {timeout} s")
+        log.error("%s: child %s is fenced: %s", self.ref.name, child.spec.id, fenced.detail)
+        ref.fence(fenced.detail)
         child.state = "fenced"
-        self._emit("child_fenced", child, ExitReason.fenced(detail))
+        self._emit("child_fenced", child, fenced)
         if not final:
+            why = f"its thread did not end within {self.ref.fence_grace} s of being fenced"
             self._watch(child, ref)
-            self._notify_later(self.ref.fence_grace, _Notice("grace_over", child, child.token))
+            late = partial(self._give_up, child, fenced, why)
+            self._later(self.ref.fence_grace, child, late)
 
     def _forget(self, child: _Child, reason: ExitReason) -> None:
         self._children.remove(child)

@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
-import heapq
 import time
-from itertools import count
-from threading import TIMEOUT_MAX, Condition, Lock, Thread, current_thread
+from bisect import insort
+from dataclasses import dataclass
+from threading import TIMEOUT_MAX, Condition, Thread
 from typing import TYPE_CHECKING, Protocol
 
-from sessionkeeper.otp.errors import ForkedError
-from sessionkeeper.otp.runtime import PROCESS, call_hook
+from sessionkeeper.otp.runtime import PROCESS, call_hook, check_process
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-class Clock(Protocol):
-    """A source of monotonic time."""
-
-    def monotonic(self) -> float:
-        """Return seconds since some fixed point; never goes back."""
-
-
-class TimerService(Clock, Protocol):
-    """A clock that also calls back.
+class TimerService(Protocol):
+    """A clock that can also call back.
 
     Callbacks run in the service's own thread, must be quick and may come late, never early.
     """
+
+    def monotonic(self) -> float:
+        """Return seconds since some fixed point; never goes back."""
 
     def after(self, seconds: float, callback: Callable[[], object]) -> Timer:
         """Call `callback` once, `seconds` from now."""
@@ -35,46 +30,35 @@ class TimerService(Clock, Protocol):
         """Call `callback` each `seconds`, first `seconds` from now; missed rounds are left out."""
 
 
+@dataclass(eq=False)
 class Timer:
     """A pending callback."""
 
-    __slots__ = ("_agenda", "callback", "due", "period")
-
-    def __init__(
-        self, agenda: _Agenda, due: float, period: float | None, callback: Callable[[], object]
-    ) -> None:
-        self._agenda: _Agenda | None = agenda
-        self.due = due
-        self.period = period
-        self.callback = callback
-
-    @property
-    def active(self) -> bool:
-        """Whether it will call back (again)."""
-        return self._agenda is not None
+    agenda: _Agenda
+    due: float
+    period: float | None
+    callback: Callable[[], object]
 
     def cancel(self) -> bool:
         """Prevent further callbacks; False if there would have been none."""
-        agenda = self._agenda
-        return agenda is not None and agenda.forget(self)
-
-    def retire(self) -> None:
-        """Mark it as over (for its service)."""
-        self._agenda = None
+        return self.agenda.forget(self)
 
 
 class _Agenda:
     """Pending timers in the order in which they are due: what both services have in common."""
 
     def __init__(self) -> None:
-        self._lock = Lock()
-        self._live = 0
-        self._heap: list[tuple[float, int, Timer]] = []
-        self._order = count()
+        self._changed = Condition()
+        self._timers: list[Timer] = []
 
     def monotonic(self) -> float:
         """Return seconds since some fixed point; never goes back."""
-        raise NotImplementedError
+        return time.monotonic()
+
+    @property
+    def pending(self) -> int:
+        """How many timers wait."""
+        return len(self._timers)
 
     def after(self, seconds: float, callback: Callable[[], object]) -> Timer:
         """Call `callback` once, `seconds` from now.
@@ -82,7 +66,7 @@ class _Agenda:
         Raises:
             ForkedError: the service belongs to the parent of this process.
         """
-        return self._add(seconds, None, callback)
+        return self._add(Timer(self, self.monotonic() + seconds, None, callback))
 
     def every(self, seconds: float, callback: Callable[[], object]) -> Timer:
         """Call `callback` each `seconds`, first `seconds` from now; missed rounds are left out.
@@ -93,48 +77,31 @@ class _Agenda:
         """
         if seconds <= 0:
             raise ValueError(f"a period must be positive, not {seconds}")
-        return self._add(seconds, seconds, callback)
+        return self._add(Timer(self, self.monotonic() + seconds, seconds, callback))
 
     def forget(self, timer: Timer) -> bool:
         """Cancel `timer`; False if it is over."""
-        with self._lock:
-            if not timer.active:
+        with self._changed:
+            if timer not in self._timers:
                 return False
-            timer.retire()
-            self._live -= 1
-            # Cancelled entries leave the heap when their time comes; do not hoard them.
-            if len(self._heap) > 2 * self._live + 64 or not self._live:
-                self._heap = [entry for entry in self._heap if entry[2].active]
-                heapq.heapify(self._heap)
-            self._changed()
+            self._timers.remove(timer)
+            self._changed.notify()
             return True
 
-    def _add(self, seconds: float, period: float | None, callback: Callable[[], object]) -> Timer:
-        with self._lock:
-            timer = Timer(self, self.monotonic() + seconds, period, callback)
-            heapq.heappush(self._heap, (timer.due, next(self._order), timer))
-            self._live += 1
-            self._changed()
-            return timer
+    def _add(self, timer: Timer) -> Timer:
+        with self._changed:
+            insort(self._timers, timer, key=lambda t: t.due)
+            self._changed.notify()
+        return timer
 
-    def _changed(self) -> None:
-        """Look at the heap again: it was changed, with the lock held."""
-
-    def _next_due(self) -> float | None:
-        while self._heap and not self._heap[0][2].active:
-            heapq.heappop(self._heap)
-        return self._heap[0][0] if self._heap else None
-
-    def _pop(self, now: float) -> Timer:
-        """Take the next timer, and put it in again if it is periodic."""
-        due, _, timer = heapq.heappop(self._heap)
-        if timer.period is None:
-            timer.retire()
-            self._live -= 1
-        else:
-            following = due + timer.period
-            timer.due = following if following > now else now + timer.period
-            heapq.heappush(self._heap, (timer.due, next(self._order), timer))
+    def _pop(self) -> Timer:
+        """Take the next timer, and put it in again if it is periodic, with the lock held."""
+        timer = self._timers.pop(0)
+        if timer.period is not None:
+            timer.due += timer.period
+            if timer.due <= self.monotonic():
+                timer.due = self.monotonic() + timer.period
+            insort(self._timers, timer, key=lambda t: t.due)
         return timer
 
 
@@ -143,57 +110,31 @@ class ThreadTimerService(_Agenda):
 
     def __init__(self) -> None:
         super().__init__()
-        self._wake = Condition(self._lock)
         self._thread: Thread | None = None
-        self._waits_until = 0.0
         self._generation = PROCESS.generation
 
-    def monotonic(self) -> float:
-        """Return `time.monotonic`."""
-        return time.monotonic()
-
-    def _add(self, seconds: float, period: float | None, callback: Callable[[], object]) -> Timer:
-        if self._generation != PROCESS.generation:
-            raise ForkedError("this timer service belongs to the parent process")
-        return super()._add(seconds, period, callback)
-
-    def _changed(self) -> None:
-        if self._thread is None and self._live:
-            thread = Thread(target=self._run, name="otp-timers", daemon=True)
-            thread.start()
-            self._thread = thread
-        due = self._next_due()
-        if due is None or due < self._waits_until:
-            self._wake.notify()
+    def _add(self, timer: Timer) -> Timer:
+        check_process(self._generation)
+        super()._add(timer)
+        with self._changed:
+            if self._thread is None:
+                thread = Thread(target=self._run, name="otp-timers", daemon=True)
+                thread.start()
+                self._thread = thread
+        return timer
 
     def _run(self) -> None:
         while True:
-            with self._wake:
-                due = self._next_due()
-                if due is None:
+            with self._changed:
+                if not self._timers:
                     self._thread = None
                     return
-                now = time.monotonic()
-                if due > now:
-                    self._waits_until = due
-                    self._wake.wait(min(due - now, TIMEOUT_MAX))
+                seconds = self._timers[0].due - self.monotonic()
+                if seconds > 0:
+                    self._changed.wait(min(seconds, TIMEOUT_MAX))
                     continue
-                timer = self._pop(now)
+                timer = self._pop()
             call_hook(timer.callback)
-
-    def join(self, timeout: float | None = None) -> bool:
-        """Wait until no timer is pending and the thread has ended; tell whether it has.
-
-        Args:
-            timeout: seconds; None waits for ever.
-        """
-        thread = self._thread
-        if thread is None:
-            return True
-        if thread is current_thread():
-            return False
-        thread.join(timeout)
-        return not thread.is_alive()
 
 
 class ManualTimerService(_Agenda):
@@ -211,11 +152,6 @@ class ManualTimerService(_Agenda):
         """Return the time as it was last set."""
         return self._now
 
-    @property
-    def pending(self) -> int:
-        """How many timers wait."""
-        return self._live
-
     def advance(self, seconds: float) -> None:
         """Move time forward, calling back in this thread, in order, as timers become due.
 
@@ -227,13 +163,12 @@ class ManualTimerService(_Agenda):
         """
         target = self._now + seconds
         while True:
-            with self._lock:
-                due = self._next_due()
-                if due is None or due > target:
+            with self._changed:
+                if not self._timers or self._timers[0].due > target:
                     self._now = target
                     return
-                self._now = max(self._now, due)
-                timer = self._pop(self._now)
+                self._now = max(self._now, self._timers[0].due)
+                timer = self._pop()
             call_hook(timer.callback)
 
 
