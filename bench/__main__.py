@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import signal
 import sys
 import tempfile
 from dataclasses import replace
@@ -11,29 +12,57 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench import report
+from bench.disk import GIB, choose
 from bench.machine import describe
 from bench.measure import Plan
-from bench.runner import run, run_delays
-from bench.workloads import delays, workloads
+from bench.runner import run, run_gauge
+from bench.workloads import gauges, workloads
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bench.results import DelayRow, Row
+    from bench.results import GaugeRow, Row
 
 _MIB = 2**20
 
 # Bounded in operations too, so that a fast peer does not fill the disk.
 _FULL = {
-    "disk": Plan(rounds=9, seconds=1.0, max_operations=6000, warm_up=0.2),
-    "memory": Plan(rounds=9, seconds=0.5, max_operations=1_000_000, warm_up=0.1),
+    "memory": Plan(rounds=9, seconds=0.4, max_operations=1_000_000, warm_up=0.1),
+    "append": Plan(rounds=7, seconds=1.0, max_operations=30_000, warm_up=0.2),
+    "save": Plan(rounds=7, seconds=1.0, max_operations=6_000, warm_up=0.2),
+    "sustained": Plan(rounds=3, seconds=60.0, max_operations=600_000, warm_up=1.0),
+    "length": Plan(rounds=9, seconds=0.5, max_operations=2_000, warm_up=0.1),
+    "open": Plan(
+        rounds=5,
+        seconds=0.0,
+        max_operations=1,
+        warm_up=0.0,
+        session_bytes=60 * _MIB,
+        sessions=100_000,
+    ),
     "loop": Plan(rounds=9, seconds=0.5, max_operations=100, warm_up=0.1, session_bytes=64 * _MIB),
 }
 _QUICK = {
-    "disk": Plan(rounds=5, seconds=0.2, max_operations=4000, warm_up=0.05),
-    "memory": Plan(rounds=5, seconds=0.04, max_operations=1_000_000, warm_up=0.02),
+    "memory": Plan(rounds=3, seconds=0.03, max_operations=1_000_000, warm_up=0.01),
+    "append": Plan(rounds=3, seconds=0.1, max_operations=4_000, warm_up=0.02),
+    "save": Plan(rounds=3, seconds=0.1, max_operations=2_000, warm_up=0.02),
+    "sustained": Plan(rounds=2, seconds=1.5, max_operations=30_000, warm_up=0.1),
+    "length": Plan(rounds=5, seconds=0.1, max_operations=500, warm_up=0.02),
+    "open": Plan(
+        rounds=3,
+        seconds=0.0,
+        max_operations=1,
+        warm_up=0.0,
+        session_bytes=16 * _MIB,
+        sessions=10_000,
+    ),
     "loop": Plan(rounds=5, seconds=0.04, max_operations=100, warm_up=0.02, session_bytes=8 * _MIB),
 }
+_FULL_THREADS = (1, 8, 64)
+_QUICK_THREADS = (1, 64)
+# What they write at most, as long as it lasts.
+_FULL_DISK = 32 * GIB
+_QUICK_DISK = 8 * GIB
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -52,37 +81,43 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         for name, plan in (_QUICK if options.quick else _FULL).items()
     }
+    all_threads = options.threads or (_QUICK_THREADS if options.quick else _FULL_THREADS)
     rows: list[Row] = []
-    delay_rows: list[DelayRow] = []
+    gauge_rows: list[GaugeRow] = []
     options.path.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=".bench-", dir=options.path))
     try:
-        machine = describe(" ".join(["python -m bench", *given]), folder)
+        disk = choose(folder, _QUICK_DISK if options.quick else _FULL_DISK, here=options.here)
+        machine = describe(" ".join(["python -m bench", *given]), disk.description)
         report.print_machine(machine, plans)
         for workload in workloads():
             if options.only and workload.name not in options.only:
                 continue
             plan = plans[workload.plan]
             own = [
-                row for threads in options.threads for row in run(workload, threads, plan, folder)
+                row
+                for threads in all_threads
+                if workload.threads in (None, threads)
+                for row in run(workload, threads, plan, disk)
             ]
-            report.print_workload(workload, own)
+            if own:
+                report.print_workload(workload, own)
             rows += own
-        for delay in delays():
-            if options.only and delay.name not in options.only:
+        for gauge in gauges():
+            if options.only and gauge.name not in options.only:
                 continue
-            own_delays = run_delays(delay, plans[delay.plan], folder)
-            report.print_delays(delay, own_delays)
-            delay_rows += own_delays
-        report.print_targets(rows, delay_rows)
+            own_figures = run_gauge(gauge, plans[gauge.plan], disk)
+            report.print_gauge(gauge, own_figures)
+            gauge_rows += own_figures
+        report.print_targets(rows, gauge_rows)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
     finally:
         shutil.rmtree(folder)
     if options.json is not None:
-        report.write_json(options.json, machine, plans, rows, delay_rows)
-    failures = [row.failure for row in rows] + [row.failure for row in delay_rows]
+        report.write_json(options.json, machine, plans, rows, gauge_rows)
+    failures = [row.failure for row in rows] + [row.failure for row in gauge_rows]
     return int(any(failure is not None for failure in failures))
 
 
@@ -101,6 +136,11 @@ def _parser() -> argparse.ArgumentParser:
         help="work in a temporary folder in there (default: the current directory)",
     )
     parser.add_argument(
+        "--here",
+        action="store_true",
+        help="on the file system of that folder, also where an image could be mounted",
+    )
+    parser.add_argument(
         "--only",
         type=_names,
         default=[],
@@ -110,9 +150,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--threads",
         type=_numbers,
-        default=[1, 8, 64],
         metavar="1,8,64",
-        help="how many threads work together",
+        help="how many threads work together (default: these; quick: 1,64)",
     )
     parser.add_argument("--rounds", type=_whole, help="how many rounds count")
     parser.add_argument("--seconds", type=_seconds, help="how long a round takes")
@@ -120,7 +159,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _known() -> list[str]:
-    return [workload.name for workload in workloads()] + [delay.name for delay in delays()]
+    return [workload.name for workload in workloads()] + [gauge.name for gauge in gauges()]
 
 
 def _names(text: str) -> list[str]:
@@ -157,4 +196,6 @@ def _seconds(text: str) -> float:
 
 
 if __name__ == "__main__":
+    # Whoever ends us this way wants nothing left mounted either.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(main())

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-_PACKAGES = ("sessionkeeper", "pykka", "orjson", "diskcache")
+_PACKAGES = ("sessionkeeper", "pykka", "orjson", "diskcache", "openai-agents")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class Machine:
         python: Implementation and version.
         sqlite: The version of the library.
         packages: Versions, by name; absent ones are left out.
-        file_system: What holds the folder of the benchmark.
+        file_system: What holds what is written.
         load: How many processes wanted to run, on average of the minute before.
     """
 
@@ -42,12 +42,12 @@ class Machine:
     load: float
 
 
-def describe(command: str, folder: Path) -> Machine:
+def describe(command: str, disk: str) -> Machine:
     """This machine, now.
 
     Args:
         command: How the benchmark was started.
-        folder: Where it works.
+        disk: The file system that it writes to, in words.
     """
     return Machine(
         date=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -58,7 +58,7 @@ def describe(command: str, folder: Path) -> Machine:
         python=f"{platform.python_implementation()} {platform.python_version()}",
         sqlite=sqlite3.sqlite_version,
         packages=_versions(),
-        file_system=file_system(folder),
+        file_system=disk,
         load=os.getloadavg()[0],
     )
 

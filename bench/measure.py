@@ -39,18 +39,28 @@ class Job:
         settle: Called once after the last operation: wait until all that was sent is done. It
             counts as part of the round.
         count: How many operations one call of `operate` makes.
+        stands_for: How many threads' work it does, if others look on.
     """
 
     operate: Callable[[], object]
     settle: Callable[[], object] = _nothing
     count: int = 1
+    stands_for: int = 1
 
 
 class Trial(Protocol):
     """One peer at one piece of work."""
 
-    def worker(self, number: int) -> AbstractContextManager[Job]:
-        """The job of one thread; entered and left in that thread, outside the measured time."""
+    def worker(self, number: int, threads: int) -> AbstractContextManager[Job | None]:
+        """The job of one thread; entered and left in that thread, outside the measured time.
+
+        Args:
+            number: Of the thread, from 0.
+            threads: How many there are in this round.
+
+        Returns:
+            The job, or None for a thread that looks on.
+        """
         ...
 
     def verify(self, operations: int) -> None:
@@ -66,7 +76,7 @@ class Trial(Protocol):
 
 
 class Sampler(Protocol):
-    """One peer at something that is told by its delays, not by its rate."""
+    """One peer at something that is told by other figures than how often it is done."""
 
     def sample(self, plan: Plan, seconds: float) -> Sequence[float]:
         """One round.
@@ -76,7 +86,7 @@ class Sampler(Protocol):
             seconds: How long the round takes, if that can be chosen.
 
         Returns:
-            The delays, in seconds; at least one.
+            The delays in seconds, or whatever is told; at least one.
 
         Raises:
             WorkNotDone: It did not do what it should.
@@ -106,7 +116,8 @@ class Plan:
         seconds: How long each takes.
         max_operations: After how many operations, of all threads together, a round ends early.
         warm_up: How long the first round takes, which does not count.
-        session_bytes: How large a session is where its size matters.
+        session_bytes: How large a session, or a journal, is where its size matters.
+        sessions: How many sessions there are where their number matters.
     """
 
     rounds: int
@@ -114,6 +125,7 @@ class Plan:
     max_operations: int
     warm_up: float
     session_bytes: int = 1024 * 1024
+    sessions: int = 100
 
 
 @dataclass(slots=True)
@@ -202,10 +214,17 @@ def run_round(trial: Trial, threads: int, seconds: float, max_operations: int) -
         threading.Thread(target=crew.work, args=(number,), name=f"bench-{number}")
         for number in range(threads)
     ]
-    for member in members:
-        member.start()
-    for member in members:
-        member.join()
+    try:
+        for member in members:
+            member.start()
+        for member in members:
+            member.join()
+    except BaseException:
+        crew.call_off()
+        for member in members:
+            if member.ident is not None:
+                member.join()
+        raise
     return crew.result()
 
 
@@ -217,6 +236,7 @@ class _Crew:
         self._seconds = seconds
         self._limit = limit
         self._started = 0.0
+        self._deadline = 0.0
         self._operations = [0] * threads
         self._ended = [0.0] * threads
         self._errors: list[BaseException] = []
@@ -224,20 +244,34 @@ class _Crew:
 
     def _start(self) -> None:
         self._started = perf_counter()
+        self._deadline = self._started + self._seconds
+
+    def call_off(self) -> None:
+        """Have all threads end after what they are at."""
+        self._barrier.abort()
+        self._deadline = 0.0
 
     def work(self, number: int) -> None:
         """The life of one thread."""
         try:
-            with self._trial.worker(number) as job:
+            with self._trial.worker(number, len(self._ended)) as job:
                 self._barrier.wait()
-                deadline = self._started + self._seconds
-                calls = _repeat(job.operate, deadline, self._limit // job.count)
-                self._operations[number] = calls * job.count
-                job.settle()
-                self._ended[number] = perf_counter()
+                if job is not None:
+                    calls = self._repeat(job.operate, self._limit * job.stands_for // job.count)
+                    self._operations[number] = calls * job.count
+                    job.settle()
+                    self._ended[number] = perf_counter()
         except BaseException as error:  # noqa: BLE001 - result() raises it
             self._errors.append(error)
             self._barrier.abort()  # those that have not begun need not
+
+    def _repeat(self, operate: Callable[[], object], limit: int) -> int:
+        done = 0
+        while True:
+            operate()
+            done += 1
+            if done >= limit or perf_counter() >= self._deadline:
+                return done
 
     def result(self) -> Round:
         """What the round came to, once all threads have ended."""
@@ -245,15 +279,6 @@ class _Crew:
         if self._errors:
             raise self._errors[0]
         return Round(sum(self._operations), max(self._ended) - self._started)
-
-
-def _repeat(operate: Callable[[], object], deadline: float, limit: int) -> int:
-    done = 0
-    while True:
-        operate()
-        done += 1
-        if done >= limit or perf_counter() >= deadline:
-            return done
 
 
 def _rotated(names: Sequence[str], by: int) -> list[str]:

@@ -8,7 +8,7 @@ naive store is as naive as it is found in the wild.
 from __future__ import annotations
 
 import importlib
-import importlib.util
+import importlib.metadata
 import itertools
 import json
 import os
@@ -17,10 +17,12 @@ import threading
 from collections import defaultdict
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import orjson
 
+from bench.agents import ADD_ITEMS, PACKAGE, AgentsSqlite
 from sessionkeeper import SessionStore
 
 if TYPE_CHECKING:
@@ -58,7 +60,7 @@ class SessionPeer(Protocol):
         ...
 
     def count_sessions(self) -> int:
-        """How many sessions were saved, as found on the medium."""
+        """How many sessions were saved, as found on the medium; also when it is closed."""
         ...
 
     def count_messages(self) -> int:
@@ -78,7 +80,7 @@ class PeerSpec:
         name: In tables.
         durable: Whether what it has accepted survives a power failure.
         open: Opens it in a folder that exists and is empty.
-        package: What must be installed for it, or None.
+        package: The distribution that must be installed for it, or None.
     """
 
     name: str
@@ -89,9 +91,13 @@ class PeerSpec:
     @property
     def missing(self) -> str | None:
         """The package that is not installed, or None."""
-        if self.package is None or importlib.util.find_spec(self.package) is not None:
+        if self.package is None:
             return None
-        return self.package
+        try:
+            importlib.metadata.version(self.package)
+        except importlib.metadata.PackageNotFoundError:
+            return self.package
+        return None
 
 
 # --- this library -------------------------------------------------------------------------
@@ -102,11 +108,11 @@ class KeeperPeer:
 
     Args:
         folder: Where.
-        durability: The level.
+        settings: What is not as the store comes.
     """
 
-    def __init__(self, folder: Path, durability: str = "journal") -> None:
-        self.store = SessionStore.open(folder, durability=durability, call_timeout=TIMEOUT)
+    def __init__(self, folder: Path, **settings: Any) -> None:
+        self.store = SessionStore.open(folder, call_timeout=TIMEOUT, **settings)
         self._folder = folder
 
     @contextmanager
@@ -281,7 +287,8 @@ class RawSqlite:
         return self._count("SELECT count(*) FROM messages")
 
     def _count(self, query: str) -> int:
-        return int(self._connection.execute(query).fetchone()[0])
+        with closing(sqlite3.connect(self._path)) as connection:
+            return int(connection.execute(query).fetchone()[0])
 
     def close(self) -> None:
         """Close the last connection."""
@@ -361,11 +368,12 @@ class DiskCachePeer:
 
     def count_sessions(self) -> int:
         """The items."""
-        return len(self._cache)
+        with self._cache as cache:  # closes the connection that this opens
+            return len(cache)
 
     def count_messages(self) -> int:
         """The items."""
-        return len(self._cache)
+        return self.count_sessions()
 
     def close(self) -> None:
         """Close the connection of the thread that opened it."""
@@ -418,12 +426,27 @@ def _count_files(folder: Path) -> int:
         return sum(entry.name.endswith(".json") for entry in entries)
 
 
-KEEPER = "sessionkeeper, file"
+KEEPER = "sessionkeeper"
+PER_FILE = "per-file, fsync"
+SQLITE = "sqlite3, FULL"
+DISKCACHE = "diskcache"
 
-SESSION_PEERS: tuple[PeerSpec, ...] = (
-    PeerSpec(KEEPER, durable=True, open=KeeperPeer),
-    PeerSpec("per-file, in place", durable=False, open=NaiveFiles),
-    PeerSpec("per-file, fsync", durable=True, open=DurableFiles),
-    PeerSpec("sqlite3, FULL", durable=True, open=RawSqlite),
-    PeerSpec("diskcache", durable=False, open=DiskCachePeer, package="diskcache"),
+_KEEPER = PeerSpec(KEEPER, durable=True, open=KeeperPeer)
+_UNWATCHED = PeerSpec(
+    "sessionkeeper, no watcher",
+    durable=True,
+    open=partial(KeeperPeer, watch=False),
 )
+_OS = PeerSpec("sessionkeeper, os", durable=False, open=partial(KeeperPeer, durability="os"))
+_FILE = PeerSpec("sessionkeeper, file", durable=True, open=partial(KeeperPeer, durability="file"))
+_IN_PLACE = PeerSpec("per-file, in place", durable=False, open=NaiveFiles)
+_PER_FILE = PeerSpec(PER_FILE, durable=True, open=DurableFiles)
+_SQLITE = PeerSpec(SQLITE, durable=True, open=RawSqlite)
+_DISKCACHE = PeerSpec(DISKCACHE, durable=False, open=DiskCachePeer, package="diskcache")
+_AGENTS = PeerSpec(ADD_ITEMS, durable=True, open=AgentsSqlite, package=PACKAGE)
+
+_PEERS = (_IN_PLACE, _PER_FILE, _SQLITE, _DISKCACHE, _AGENTS)
+APPENDING: tuple[PeerSpec, ...] = (_KEEPER, _UNWATCHED, _OS, *_PEERS)
+SAVING: tuple[PeerSpec, ...] = (_KEEPER, _UNWATCHED, _FILE, *_PEERS)
+SUSTAINING: tuple[PeerSpec, ...] = (_KEEPER, _UNWATCHED, _PER_FILE, _DISKCACHE)
+LOADING: tuple[PeerSpec, ...] = (_KEEPER, *_PEERS)

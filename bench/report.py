@@ -13,15 +13,19 @@ if TYPE_CHECKING:
 
     from bench.machine import Machine
     from bench.measure import Plan
-    from bench.results import DelayRow, Row
-    from bench.workloads import DelayWorkload, Workload
+    from bench.results import GaugeRow, Row
+    from bench.workloads import Gauge, Workload
 
 _HEADERS = (
     *("threads", "peer", "durable", "ops/s", "min - max", "µs each"),
     *("ratio", "worst - best", "target"),
 )
-_DELAY_HEADERS = ("peer", "delay", "ms", "min - max", "delays", "target")
-_LEFT = frozenset({"peer", "durable", "delay", "target"})
+_GAUGE_HEADERS = (
+    *("peer", "figure", "median", "min - max", "samples"),
+    *("ratio", "lowest - highest", "target"),
+)
+_LEFT = frozenset({"peer", "durable", "figure", "target"})
+_WORDS = {"less than": "<", "at least": ">=", "at most times": "<="}
 # From this load for each CPU on, others take part in every figure.
 _BUSY = 0.5
 _DURABLE = {True: "durable", False: "not durable", None: ""}
@@ -37,9 +41,12 @@ def print_machine(machine: Machine, plans: dict[str, Plan]) -> None:
     if machine.load > machine.cpus * _BUSY:
         print(f"BUSY MACHINE: a load of {machine.load:.1f} before the start; trust the ratios only")
     for name, plan in plans.items():
-        length = f"of {plan.seconds:g} s"
-        if name == "loop":
-            length = f"with a session of {plan.session_bytes / 2**20:g} MiB"
+        size = f"{plan.session_bytes / 2**20:g} MiB"
+        lengths = {
+            "loop": f"with a session of {size}",
+            "open": f"with {plan.sessions:,} sessions, or a journal of {size}",
+        }
+        length = lengths.get(name, f"of {plan.seconds:g} s")
         print(f"{name}: {plan.rounds} rounds {length}, the peers in turns; medians")
 
 
@@ -52,19 +59,21 @@ def print_workload(workload: Workload, rows: Sequence[Row]) -> None:
     sys.stdout.flush()
 
 
-def print_delays(workload: DelayWorkload, rows: Sequence[DelayRow]) -> None:
-    """Print one table of delays."""
-    title = f"{workload.name}: {workload.operation}"
-    _print_table(title, _DELAY_HEADERS, [_delay_cells(row) for row in rows])
+def print_gauge(gauge: Gauge, rows: Sequence[GaugeRow]) -> None:
+    """Print one table of delays, or of what else is told."""
+    title = f"{gauge.name}: {gauge.operation}"
+    if len(gauge.entrants) > 1:
+        title += f" (ratio: the row to {gauge.subject})"
+    _print_table(title, _GAUGE_HEADERS, [_gauge_cells(row) for row in rows])
     for peer, row in {row.peer: row for row in rows}.items():
         _print_trouble(peer, row)
     sys.stdout.flush()
 
 
-def print_targets(rows: Sequence[Row], delays: Sequence[DelayRow]) -> None:
+def print_targets(rows: Sequence[Row], gauges: Sequence[GaugeRow]) -> None:
     """Print which targets are met: nobody finds them in all those tables."""
     lines = [_target_line(row) for row in rows if row.target is not None]
-    lines += [_limit_line(row) for row in delays if row.limit is not None]
+    lines += [_limit_line(row) for row in gauges if row.limit is not None]
     if lines:
         print("\ntargets")
         print("\n".join(lines))
@@ -79,15 +88,18 @@ def _target_line(row: Row) -> str:
     return f"{_verdict(row.met)}: {where}: {found}, target {_at_least(row.target)} {row.peer}"
 
 
-def _limit_line(row: DelayRow) -> str:
+def _limit_line(row: GaugeRow) -> str:
     found = "?"
-    if row.seconds is not None:
-        found = f"{_ms(row.seconds)} ms ({_ms(row.lowest)} - {_ms(row.highest)})"
-    where = f"{row.workload}: {row.peer}: {row.figure}"
-    return f"{_verdict(row.met)}: {where} {found}, target {_less_than(row.limit)}"
+    if row.value is not None:
+        found = f"{_with_unit(row.value, row.unit)} ({_spread(row)})"
+    if row.ratio is not None and row.limit is not None and row.limit.sense == "at most times":
+        spread = f"{row.lowest_ratio:.2f} - {row.highest_ratio:.2f}"
+        found = f"{row.ratio:.2f} x {row.versus} ({spread})"
+    where = f"{row.gauge}: {row.peer}: {row.figure}"
+    return f"{_verdict(row.met)}: {where} {found}, target {_limit(row)}"
 
 
-def _print_trouble(who: str, row: Row | DelayRow) -> None:
+def _print_trouble(who: str, row: Row | GaugeRow) -> None:
     if row.missing is not None:
         print(f"{who}: the package {row.missing} is not installed")
     if row.failure is not None:
@@ -141,27 +153,50 @@ def _cells(row: Row) -> tuple[str, ...]:
     return (*figures, f"{row.ratio:.2f} x", ratios, target)
 
 
-def _delay_cells(row: DelayRow) -> tuple[str, ...]:
+def _gauge_cells(row: GaugeRow) -> tuple[str, ...]:
     head = (row.peer, row.figure)
     if row.missing is not None:
-        return (*head, "absent", "", "", "")
-    if row.seconds is None:
-        return (*head, "FAILED", "", "", "")
-    spread = f"{_ms(row.lowest)} - {_ms(row.highest)}"
-    target = "" if row.limit is None else f"{_less_than(row.limit)} {_verdict(row.met)}"
-    return (*head, _ms(row.seconds), spread, f"{row.delays:,}", target)
+        return (*head, "absent", *[""] * 5)
+    if row.value is None:
+        return (*head, "FAILED", *[""] * 5)
+    target = "" if row.limit is None else f"{_limit(row)} {_verdict(row.met)}"
+    ratio = ("", "")
+    if row.ratio is not None:
+        ratio = (f"{row.ratio:.2f} x", f"{row.lowest_ratio:.2f} - {row.highest_ratio:.2f}")
+    value = _with_unit(row.value, row.unit)
+    return (*head, value, _spread(row), f"{row.samples:,}", *ratio, target)
 
 
-def _ms(seconds: float | None) -> str:
-    return "" if seconds is None else f"{seconds * 1e3:,.2f}"
+def _limit(row: GaugeRow) -> str:
+    if row.limit is None:
+        return ""
+    word, value = _WORDS[row.limit.sense], row.limit.value
+    if row.limit.sense == "at most times":
+        return f"{word} {value:g} x {row.versus}"
+    return f"{word} {value * _scale(row.unit):g} {_shown(row.unit)}"
+
+
+def _spread(row: GaugeRow) -> str:
+    scale = _scale(row.unit)
+    if row.lowest is None or row.highest is None:
+        return ""
+    return f"{row.lowest * scale:,.2f} - {row.highest * scale:,.2f}"
+
+
+def _with_unit(value: float, unit: str) -> str:
+    return f"{value * _scale(unit):,.2f} {_shown(unit)}"
+
+
+def _scale(unit: str) -> float:
+    return 1e3 if unit == "s" else 1.0
+
+
+def _shown(unit: str) -> str:
+    return "ms" if unit == "s" else unit
 
 
 def _at_least(target: float | None) -> str:
     return f">= {target} x"
-
-
-def _less_than(limit: float | None) -> str:
-    return "" if limit is None else f"< {limit * 1e3:g} ms"
 
 
 def _verdict(met: bool | None) -> str:  # noqa: FBT001 - a field of a row
@@ -177,7 +212,7 @@ def write_json(
     machine: Machine,
     plans: dict[str, Plan],
     rows: Sequence[Row],
-    delays: Sequence[DelayRow],
+    gauges: Sequence[GaugeRow],
 ) -> None:
     """Write everything that was measured.
 
@@ -186,12 +221,12 @@ def write_json(
         machine: Where.
         plans: How much, by kind of work.
         rows: The figures that are rates.
-        delays: The figures that are delays.
+        gauges: The other figures.
     """
     everything: dict[str, Any] = {
         "machine": asdict(machine),
         "plans": {name: asdict(plan) for name, plan in plans.items()},
         "results": [asdict(row) for row in rows],
-        "delays": [asdict(row) for row in delays],
+        "gauges": [asdict(row) for row in gauges],
     }
     path.write_text(json.dumps(everything, indent=2) + "\n", encoding="utf-8")

@@ -5,13 +5,44 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from statistics import median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from bench.measure import Outcome, Round
-    from bench.workloads import DelayWorkload, Workload
+    from bench.workloads import Gauge, Workload
+
+
+Sense = Literal["less than", "at least", "at most times"]
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """What a figure should be.
+
+    Attributes:
+        sense: `less than` or `at least` the value; or `at most times`: so many times what the
+            same figure of the subject is.
+        value: The limit.
+    """
+
+    sense: Sense
+    value: float
+
+    def met(self, value: float | None, ratio: float | None) -> bool | None:
+        """Whether it is kept; None if that was not measured.
+
+        Args:
+            value: The figure.
+            ratio: How many times the subject's it is.
+        """
+        found = ratio if self.sense == "at most times" else value
+        if found is None:
+            return None
+        if self.sense == "at least":
+            return found >= self.value
+        return found < self.value if self.sense == "less than" else found <= self.value
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,32 +92,43 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class DelayRow:
-    """One figure of one peer at one workload that is told by its delays.
+class GaugeRow:
+    """One figure of one peer at one gauge.
 
     Attributes:
-        workload: Its name.
+        gauge: Its name.
         peer: Who.
-        figure: `p50`, `p99` or `longest` of a round.
-        seconds: The median over the rounds; None without any.
-        lowest: In the best round.
-        highest: In the worst round.
-        delays: How many there were in all rounds together.
-        limit: What it should be less than, or None.
+        figure: What is told of the samples of a round: `p50`, `p99`, `longest` or `rate`.
+        unit: Of the value: `s` or `MB/s`.
+        value: The median over the rounds; None without any.
+        lowest: In the round where it was lowest.
+        highest: In the round where it was highest.
+        ratio: How many times the subject's it is: the median over the rounds, each compared
+            with the subject's round beside it.
+        lowest_ratio: In the round where that was lowest.
+        highest_ratio: In the round where that was highest.
+        versus: The subject.
+        samples: How many there were in all rounds together.
+        limit: What it should be, or None.
         met: Whether it is; None without a limit or a figure.
         rounds: The figure of each round, in order.
         failure: Why the peer was given up, or None.
         missing: The package that is not installed, or None.
     """
 
-    workload: str
+    gauge: str
     peer: str
     figure: str
-    seconds: float | None
+    unit: str
+    value: float | None
     lowest: float | None
     highest: float | None
-    delays: int
-    limit: float | None
+    ratio: float | None
+    lowest_ratio: float | None
+    highest_ratio: float | None
+    versus: str
+    samples: int
+    limit: Limit | None
     met: bool | None
     rounds: tuple[float, ...]
     failure: str | None
@@ -150,38 +192,46 @@ def rows_of(
     return rows
 
 
-def delay_rows_of(
-    workload: DelayWorkload,
-    outcomes: Mapping[str, Outcome[Sequence[float]]],
-) -> list[DelayRow]:
-    """The figures of one workload that is told by its delays, in the order of its entrants.
+def gauge_rows_of(gauge: Gauge, outcomes: Mapping[str, Outcome[Sequence[float]]]) -> list[GaugeRow]:
+    """The figures of one gauge, in the order of its entrants.
 
     Args:
-        workload: Which.
+        gauge: Which.
         outcomes: By the name of the entrant; an absent one has none.
     """
-    rows: list[DelayRow] = []
-    for entrant in workload.entrants:
+    rounds = {name: outcome.rounds for name, outcome in outcomes.items() if outcome.failure is None}
+    rows: list[GaugeRow] = []
+    for entrant in gauge.entrants:
+        own = rounds.get(entrant.name, [])
         outcome = outcomes.get(entrant.name)
-        failure = outcome.failure if outcome else None
-        rounds = outcome.rounds if outcome and failure is None else []
-        for figure in workload.figures:
-            each = tuple(_FIGURES[figure.name](delays) for delays in rounds)
-            seconds = median(each) if each else None
-            limit = figure.limit if entrant.name == workload.subject else None
+        for figure in gauge.figures:
+            tell = _FIGURES[figure.name]
+            each = tuple(tell(samples) for samples in own)
+            subject = rounds.get(gauge.subject, []) if entrant.name != gauge.subject else []
+            ratios = [
+                theirs / tell(samples) for samples, theirs in zip(subject, each, strict=False)
+            ]
+            value = median(each) if each else None
+            ratio = median(ratios) if ratios else None
+            limit = figure.limit if entrant.name == (figure.of or gauge.subject) else None
             rows.append(
-                DelayRow(
-                    workload=workload.name,
+                GaugeRow(
+                    gauge=gauge.name,
                     peer=entrant.name,
                     figure=figure.name,
-                    seconds=seconds,
+                    unit=figure.unit,
+                    value=value,
                     lowest=min(each, default=None),
                     highest=max(each, default=None),
-                    delays=sum(map(len, rounds)),
+                    ratio=ratio,
+                    lowest_ratio=min(ratios, default=None),
+                    highest_ratio=max(ratios, default=None),
+                    versus=gauge.subject,
+                    samples=sum(map(len, own)),
                     limit=limit,
-                    met=None if seconds is None or limit is None else seconds < limit,
+                    met=None if limit is None else limit.met(value, ratio),
                     rounds=each,
-                    failure=failure,
+                    failure=outcome.failure if outcome else None,
                     missing=entrant.missing,
                 ),
             )
@@ -196,4 +246,5 @@ _FIGURES: Mapping[str, Callable[[Sequence[float]], float]] = {
     "p50": median,
     "p99": _p99,
     "longest": max,
+    "rate": median,
 }

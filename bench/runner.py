@@ -3,65 +3,107 @@
 from __future__ import annotations
 
 import gc
-import os
 from contextlib import ExitStack
+from time import perf_counter
 from typing import TYPE_CHECKING
 
-from bench.measure import Outcome, in_turns, measure
-from bench.results import delay_rows_of, rows_of
+from bench.disk import settle
+from bench.measure import Outcome, Round, in_turns, measure, run_round
+from bench.results import gauge_rows_of, rows_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from bench.measure import Plan, Round
-    from bench.results import DelayRow, Row
-    from bench.workloads import DelayWorkload, Entrant, W, Workload
+    from bench.disk import Disk
+    from bench.measure import Plan, Trial
+    from bench.results import GaugeRow, Row
+    from bench.workloads import Entrant, Gauge, W, Workload
 
 
-def run(workload: Workload, threads: int, plan: Plan, folder: Path) -> list[Row]:
+def run(workload: Workload, threads: int, plan: Plan, disk: Disk) -> list[Row]:
     """Measure one workload with so many threads.
 
     Args:
         workload: Which.
         threads: How many work together.
         plan: How many rounds of what length.
-        folder: Where the peers work, each in a folder of its own; what they wrote stays there,
-            because removing it would slow down what is measured next.
+        disk: Where the peers work, each in a folder of its own.
 
     Returns:
         One row for each entrant.
     """
+    if workload.whole:
+        return rows_of(workload, threads, _run_whole(workload, threads, plan, disk))
     outcomes: dict[str, Outcome[Round]] = {}
-    with ExitStack() as stack:
-        trials, failures = _open(workload.entrants, folder / f"{workload.name}-{threads}", stack)
+    with disk.fresh() as folder, ExitStack() as stack:
+        trials, failures = _open(workload.entrants, folder, stack)
         outcomes |= {name: Outcome(failure=failure) for name, failure in failures.items()}
-        outcomes |= measure(trials, threads, plan, _between(workload))
+        outcomes |= measure(trials, threads, plan, _between(workload, folder))
     return rows_of(workload, threads, outcomes)
 
 
-def run_delays(workload: DelayWorkload, plan: Plan, folder: Path) -> list[DelayRow]:
-    """Measure one workload that is told by its delays.
+def _run_whole(
+    workload: Workload,
+    threads: int,
+    plan: Plan,
+    disk: Disk,
+) -> dict[str, Outcome[Round]]:
+    """Open and close a store in each round."""
+    entrants = {each.name: each for each in workload.entrants if each.missing is None}
+
+    def one_round(name: str, seconds: float) -> Round:
+        gc.collect()
+        with disk.fresh(large=True) as folder:
+            return whole_round(entrants[name], folder, threads, seconds, plan.max_operations)
+
+    return in_turns(list(entrants), plan, one_round)
+
+
+def whole_round(
+    entrant: Entrant[Trial],
+    folder: Path,
+    threads: int,
+    seconds: float,
+    max_operations: int,
+) -> Round:
+    """Open a store, let so many threads work at it together, and close it.
+
+    Returns:
+        The round, with the time that closing took.
+    """
+    with ExitStack() as stack:
+        trial = stack.enter_context(entrant.start(folder))
+        done = run_round(trial, threads, seconds, max_operations)
+        ended = perf_counter()
+        stack.close()
+        closing = perf_counter() - ended
+    trial.verify(done.operations)
+    return Round(done.operations, done.seconds + closing)
+
+
+def run_gauge(gauge: Gauge, plan: Plan, disk: Disk) -> list[GaugeRow]:
+    """Measure one gauge.
 
     Args:
-        workload: Which.
+        gauge: Which.
         plan: How many rounds of what length.
-        folder: See `run`.
+        disk: See `run`.
 
     Returns:
         One row for each entrant and figure.
     """
     outcomes: dict[str, Outcome[Sequence[float]]] = {}
-    with ExitStack() as stack:
-        samplers, failures = _open(workload.entrants, folder / workload.name, stack)
+    with disk.fresh() as folder, ExitStack() as stack:
+        samplers, failures = _open(gauge.entrants, folder, stack)
         outcomes |= {name: Outcome(failure=failure) for name, failure in failures.items()}
         outcomes |= in_turns(
             list(samplers),
             plan,
             lambda name, seconds: samplers[name].sample(plan, seconds),
-            _between(workload),
+            _between(gauge, folder),
         )
-    return delay_rows_of(workload, outcomes)
+    return gauge_rows_of(gauge, outcomes)
 
 
 def _open(
@@ -84,14 +126,9 @@ def _open(
     return opened, failures
 
 
-def _between(workload: Workload | DelayWorkload) -> Callable[[], object]:
-    return _write_back if workload.writes else gc.collect
+def _between(workload: Workload | Gauge, folder: Path) -> Callable[[], object]:
+    def collect_and_settle() -> None:
+        gc.collect()
+        settle(folder)
 
-
-def _write_back() -> None:
-    """Settle debts, so that no round pays for the one before it.
-
-    What peers without fsync left in memory would otherwise reach the disk while others sync.
-    """
-    gc.collect()
-    os.sync()
+    return collect_and_settle if workload.writes else gc.collect

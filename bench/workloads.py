@@ -5,27 +5,51 @@ from __future__ import annotations
 import itertools
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Generic, Literal, Protocol, TypeVar
 
 from bench import payloads
+from bench.agents import ADD_ITEMS
+from bench.floor import FloorTrial
+from bench.lengths import LengthSampler
 from bench.measure import Job, Sampler, Trial, WorkNotDone
 from bench.messaging import MESSAGE_PEERS, PYKKA, SERVER, SESSIONS, KeeperMessages
-from bench.peers import KEEPER, SESSION_PEERS, BytesInMemory, KeeperHandles
+from bench.openings import OpeningSampler, ReplaySampler
+from bench.peers import (
+    APPENDING,
+    DISKCACHE,
+    KEEPER,
+    LOADING,
+    PER_FILE,
+    SAVING,
+    SQLITE,
+    SUSTAINING,
+    BytesInMemory,
+    KeeperHandles,
+    KeeperPeer,
+)
 from bench.restarts import PykkaByHand, RestartSampler, SupervisedServer
+from bench.results import Limit
 from bench.stalls import IdleLoop, KeeperLoop, StallSampler, WholeFile
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from contextlib import AbstractContextManager
     from pathlib import Path
 
     from bench.messaging import MessagePeer
-    from bench.peers import SessionPeer
+    from bench.peers import PeerSpec, SessionPeer
     from bench.stalls import LoopPeer
 
 # A session gets so many messages before the next one begins: enough to show what a store pays
 # for length, few enough that those which rewrite all each time are not measured at that alone.
 APPENDS = 25
+
+# Of the sessions whose appends are compared by it.
+LENGTHS = (10, 100, 1_000, 10_000, 100_000)
+
+# With so many threads stores are measured at what they can take at most.
+MANY = 64
 
 # How many sessions are loaded in turns; they fit every cache.
 LOADED = 32
@@ -85,7 +109,11 @@ class Workload:
         operation: What one operation is.
         subject: The entrant that the others are compared with.
         entrants: Who does it; the subject among them.
+        plan: Which plan it goes by.
         writes: Whether it leaves something on the disk.
+        threads: With how many threads it is done, if not with any number.
+        whole: Whether each round is the whole life of a store: it begins in an empty folder, and
+            the clock stops when the store is closed.
         targets: What the ratios should be.
     """
 
@@ -93,36 +121,38 @@ class Workload:
     operation: str
     subject: str
     entrants: tuple[Entrant[Trial], ...]
+    plan: str = "memory"
     writes: bool = False
+    threads: int | None = None
+    whole: bool = False
     targets: tuple[Target, ...] = ()
-
-    @property
-    def plan(self) -> str:
-        """Which plan it goes by."""
-        return "disk" if self.writes else "memory"
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """What is told of the delays of a round.
+    """What is told of the samples of a round.
 
     Attributes:
-        name: `p50`, `p99` or `longest`.
-        limit: What it should be less than, in seconds, for the subject; None for no target.
+        name: `p50`, `p99` and `longest` are of delays, `rate` is their median.
+        limit: What it should be; None for no target.
+        of: The entrant that the limit is for; None for the subject.
+        unit: Of the samples.
     """
 
     name: str
-    limit: float | None = None
+    limit: Limit | None = None
+    of: str | None = None
+    unit: Literal["s", "MB/s"] = "s"
 
 
 @dataclass(frozen=True, slots=True)
-class DelayWorkload:
-    """One kind of work that is told by its delays; it has a thread of its own, or none.
+class Gauge:
+    """One kind of work that is not told by how often it is done, but mostly by its delays.
 
     Attributes:
         name: On the command line.
         operation: What is delayed.
-        subject: The entrant that has targets.
+        subject: The entrant that the others are compared with.
         entrants: Who does it; the subject among them.
         figures: What is told.
         plan: Which plan it goes by.
@@ -150,9 +180,9 @@ class SaveTrial:
         self._numbers = itertools.count()
 
     @contextmanager
-    def worker(self, number: int) -> Iterator[Job]:
+    def worker(self, number: int, threads: int) -> Iterator[Job]:
         """See `Trial.worker`."""
-        del number
+        del number, threads
         messages, numbers = self._messages, self._numbers
         with self._peer.client() as client:
             yield Job(lambda: client.save(f"s{next(numbers):08d}", messages))
@@ -166,6 +196,14 @@ class SaveTrial:
             raise WorkNotDone("the last session is not what was saved")
 
 
+class SustainTrial(SaveTrial):
+    """The same, until the store is closed."""
+
+    def verify(self, operations: int) -> None:
+        """See `Trial.verify`; what is closed is not opened again."""
+        _expect("sessions", self._peer.count_sessions(), operations)
+
+
 class AppendTrial:
     """Each thread appends to sessions of its own, one after the other."""
 
@@ -175,9 +213,9 @@ class AppendTrial:
         self._workers = itertools.count()
 
     @contextmanager
-    def worker(self, number: int) -> Iterator[Job]:
+    def worker(self, number: int, threads: int) -> Iterator[Job]:
         """See `Trial.worker`."""
-        del number
+        del number, threads
         message = self._message
         prefix = f"s{next(self._workers):06d}"
         appended = itertools.count()
@@ -200,8 +238,9 @@ class LoadTrial:
                 client.save(session_id, payloads.session(number))
 
     @contextmanager
-    def worker(self, number: int) -> Iterator[Job]:
+    def worker(self, number: int, threads: int) -> Iterator[Job]:
         """See `Trial.worker`."""
+        del threads
         turns = itertools.cycle(self._ids[number % LOADED :] + self._ids[: number % LOADED])
         with self._peer.client() as client:
 
@@ -224,9 +263,9 @@ class AskTrial:
         self._peer = peer
 
     @contextmanager
-    def worker(self, number: int) -> Iterator[Job]:
+    def worker(self, number: int, threads: int) -> Iterator[Job]:
         """See `Trial.worker`."""
-        del number
+        del number, threads
         with self._peer.client() as client:
 
             def ask() -> None:
@@ -246,9 +285,9 @@ class PipelineTrial:
         self._peer = peer
 
     @contextmanager
-    def worker(self, number: int) -> Iterator[Job]:
+    def worker(self, number: int, threads: int) -> Iterator[Job]:
         """See `Trial.worker`."""
-        del number
+        del number, threads
         expected = [SESSIONS] * PIPELINED
         with self._peer.client() as client:
 
@@ -269,9 +308,9 @@ class TellTrial:
         self._peer = peer
 
     @contextmanager
-    def worker(self, number: int) -> Iterator[Job]:
+    def worker(self, number: int, threads: int) -> Iterator[Job]:
         """See `Trial.worker`."""
-        del number
+        del number, threads
         with self._peer.client() as client:
             yield Job(client.tell, client.settle)
 
@@ -304,7 +343,12 @@ def _entrant(
     return Entrant(name, start, durable, missing)
 
 
-def _stores(trial: Callable[[SessionPeer], Trial], *, writes: bool) -> tuple[Entrant[Trial], ...]:
+def _stores(
+    specs: Sequence[PeerSpec],
+    trial: Callable[[SessionPeer], Trial],
+    *,
+    writes: bool = True,
+) -> tuple[Entrant[Trial], ...]:
     return tuple(
         _entrant(
             spec.name,
@@ -313,7 +357,7 @@ def _stores(trial: Callable[[SessionPeer], Trial], *, writes: bool) -> tuple[Ent
             durable=spec.durable if writes else None,
             missing=spec.missing,
         )
-        for spec in SESSION_PEERS
+        for spec in specs
     )
 
 
@@ -324,6 +368,10 @@ def _servers(trial: Callable[[MessagePeer], Trial]) -> tuple[Entrant[Trial], ...
 def workloads() -> tuple[Workload, ...]:
     """All workloads that are told by their rate, in the order in which they run."""
     messages, size = payloads.SESSION_MESSAGES, payloads.SESSION_BYTES // 1000
+    floor = _entrant("floor", FloorTrial, _as_is, durable=True)
+    gathered = _entrant(
+        "floor, one write", partial(FloorTrial, gathered=True), _as_is, durable=True
+    )
     in_memory = _entrant("orjson.loads", BytesInMemory, LoadTrial)
     handles = _entrant("sessionkeeper, handle", KeeperHandles, LoadTrial)
     asks = _entrant("sessionkeeper, ask", KeeperMessages, AskTrial)
@@ -352,21 +400,42 @@ def workloads() -> tuple[Workload, ...]:
             "save",
             f"a new session of {size} KB in {messages} messages",
             KEEPER,
-            _stores(SaveTrial, writes=True),
+            _stores(SAVING, SaveTrial),
+            plan="save",
             writes=True,
+            targets=(Target(PER_FILE, 1.5, threads=MANY), Target(DISKCACHE, 1.0, threads=MANY)),
+        ),
+        Workload(
+            "save-sustained",
+            "the same for long, until the store is closed and all files are durable",
+            KEEPER,
+            _stores(SUSTAINING, SustainTrial),
+            plan="sustained",
+            writes=True,
+            threads=MANY,
+            whole=True,
+            targets=(Target(PER_FILE, 1.2), Target(DISKCACHE, 1.0)),
         ),
         Workload(
             "append",
             f"a message of 4 KiB to a session of 0 to {APPENDS - 1}",
             KEEPER,
-            _stores(AppendTrial, writes=True),
+            (*_stores(APPENDING, AppendTrial), floor, gathered),
+            plan="append",
             writes=True,
+            targets=(
+                Target(ADD_ITEMS, 15.0, threads=MANY),
+                Target(SQLITE, 4.0, threads=MANY),
+                Target(DISKCACHE, 3.0, threads=MANY),
+                Target(floor.name, 0.3, threads=MANY),
+                Target(SQLITE, 0.8, threads=1),
+            ),
         ),
         Workload(
             "load",
             f"all messages of a session of {size} KB that was used lately",
             KEEPER,
-            (*_stores(LoadTrial, writes=False), in_memory),
+            (*_stores(LOADING, LoadTrial, writes=False), in_memory),
         ),
         Workload(
             "handle",
@@ -377,30 +446,76 @@ def workloads() -> tuple[Workload, ...]:
     )
 
 
-def delays() -> tuple[DelayWorkload, ...]:
-    """All workloads that are told by their delays, in the order in which they run."""
+def _as_is(peer: W) -> W:
+    return peer
+
+
+def gauges() -> tuple[Gauge, ...]:
+    """All workloads that are told by other figures, in the order in which they run."""
     supervised = _entrant("GenServer, supervised", SupervisedServer, RestartSampler)
     by_hand = _entrant("Pykka, by hand", PykkaByHand, RestartSampler)
+    replayed = _entrant("sessionkeeper", ReplaySampler, _as_is)
     return (
-        DelayWorkload(
+        Gauge(
             "restart",
             "from the crash of an empty server to the answer of its successor",
             supervised.name,
             (supervised, by_hand),
-            (Figure("p50", limit=0.005), Figure("p99")),
+            (Figure("p50", Limit("less than", 0.005)), Figure("p99")),
             plan="memory",
+        ),
+        _lengths(),
+        _openings(),
+        Gauge(
+            "recovery",
+            "what a crash has left in the journal is read back",
+            replayed.name,
+            (replayed,),
+            (Figure("rate", Limit("at least", 100.0), unit="MB/s"),),
+            plan="open",
+            writes=True,
         ),
         _stall("stall-save", "saved", loading=False),
         _stall("stall-load", "loaded", loading=True),
     )
 
 
-def _stall(name: str, done: str, *, loading: bool) -> DelayWorkload:
+def _lengths() -> Gauge:
+    entrants = tuple(
+        _entrant(f"{length:,} messages", KeeperPeer, partial(LengthSampler, length=length))
+        for length in LENGTHS
+    )
+    limit = Limit("at most times", 1.5)
+    return Gauge(
+        "append-length",
+        "a message is appended to a session in the cache, one thread",
+        entrants[0].name,
+        entrants,
+        (Figure("p50", limit, of=entrants[-1].name), Figure("p99")),
+        plan="length",
+        writes=True,
+    )
+
+
+def _openings() -> Gauge:
+    empty = _entrant("empty", partial(OpeningSampler, filled=False), _as_is)
+    return Gauge(
+        "open",
+        "a store that was closed is opened, until it is ready",
+        empty.name,
+        (empty, _entrant("sessions", partial(OpeningSampler, filled=True), _as_is)),
+        (Figure("p50"),),
+        plan="open",
+        writes=True,
+    )
+
+
+def _stall(name: str, done: str, *, loading: bool) -> Gauge:
     def sampler(peer: LoopPeer) -> Sampler:
         return StallSampler(peer, loading=loading)
 
     keeper = _entrant("sessionkeeper", KeeperLoop, sampler)
-    return DelayWorkload(
+    return Gauge(
         name,
         f"of an event loop's ticks while a long session is {done}",
         keeper.name,
@@ -409,7 +524,7 @@ def _stall(name: str, done: str, *, loading: bool) -> DelayWorkload:
             _entrant("to_thread, orjson", WholeFile, sampler),
             _entrant("nobody", IdleLoop, sampler),
         ),
-        (Figure("longest", limit=0.01),),
+        (Figure("longest", Limit("less than", 0.01)),),
         plan="loop",
         writes=True,
     )

@@ -3,9 +3,11 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import signal
 import subprocess
 import sys
-from contextlib import contextmanager
+import threading
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from time import sleep
 from typing import TYPE_CHECKING, Any
@@ -13,19 +15,22 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import pytest
 
-from bench import payloads, report, stalls, workloads
+from bench import disk, openings, payloads, report, stalls, workloads
 from bench.__main__ import main
+from bench.disk import Here, Image, choose
+from bench.floor import FloorTrial
+from bench.lengths import LengthSampler
 from bench.machine import file_system
 from bench.measure import Job, Outcome, Plan, Round, WorkNotDone, measure, run_round
-from bench.peers import SESSION_PEERS, PeerSpec
+from bench.peers import APPENDING, DISKCACHE, SAVING, PeerSpec
 from bench.restarts import OnPurpose, RestartSampler
-from bench.results import delay_rows_of, rows_of
-from bench.runner import run, run_delays
+from bench.results import Limit, gauge_rows_of, rows_of
+from bench.runner import run, run_gauge, whole_round
 from bench.workloads import (
     AppendTrial,
-    DelayWorkload,
     Entrant,
     Figure,
+    Gauge,
     SaveTrial,
     Target,
     Workload,
@@ -39,8 +44,10 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 TINY = Plan(rounds=2, seconds=0.01, max_operations=100, warm_up=0.001)
-NAMES = ["ask", "pipeline", "tell", "save", "append", "load", "handle"]
-DELAYS = ["restart", "stall-save", "stall-load"]
+NAMES = ["ask", "pipeline", "tell", "save", "save-sustained", "append", "load", "handle"]
+GAUGES = ["restart", "append-length", "open", "recovery", "stall-save", "stall-load"]
+
+PEERS = {spec.name: spec for spec in (*APPENDING, *SAVING)}
 
 
 class Counting:
@@ -52,8 +59,8 @@ class Counting:
         self.workers = 0
 
     @contextmanager
-    def worker(self, number: int) -> Iterator[Job]:
-        del number
+    def worker(self, number: int, threads: int) -> Iterator[Job | None]:
+        del number, threads
         self.workers += 1
         yield Job(self.operate)
 
@@ -73,8 +80,8 @@ def test_a_round_ends_after_its_number_of_operations() -> None:
 def test_one_call_may_make_many_operations() -> None:
     class Batches(Counting):
         @contextmanager
-        def worker(self, number: int) -> Iterator[Job]:
-            del number
+        def worker(self, number: int, threads: int) -> Iterator[Job | None]:
+            del number, threads
             yield Job(self.operate, count=10)
 
     calls: list[int] = []
@@ -92,8 +99,8 @@ def test_a_round_ends_after_its_time() -> None:
 def test_settling_counts_as_part_of_the_round() -> None:
     class Settling(Counting):
         @contextmanager
-        def worker(self, number: int) -> Iterator[Job]:
-            del number
+        def worker(self, number: int, threads: int) -> Iterator[Job | None]:
+            del number, threads
             yield Job(lambda: None, lambda: sleep(0.05))
 
     assert run_round(Settling(), 1, 0.001, 10).seconds >= 0.05
@@ -131,7 +138,8 @@ def test_a_worker_that_raises_is_a_failure_and_the_others_go_on() -> None:
 def test_a_worker_that_cannot_begin_calls_the_others_off() -> None:
     class Late(Counting):
         @contextmanager
-        def worker(self, number: int) -> Iterator[Job]:
+        def worker(self, number: int, threads: int) -> Iterator[Job | None]:
+            del threads
             if number == 0:
                 raise ConnectionError("no connection")
             yield Job(self.operate)
@@ -249,9 +257,49 @@ def test_without_the_subject_there_are_no_ratios() -> None:
     assert [row.ratio for row in rows] == [None, None]
 
 
-def delayed(*entrants: Entrant[Sampler]) -> DelayWorkload:
-    figures = (Figure("p50", limit=0.005), Figure("p99"), Figure("longest", limit=0.1))
-    return DelayWorkload("wait", "it", entrants[0].name, entrants, figures, plan="memory")
+FIGURES = (
+    Figure("p50", Limit("less than", 0.005)),
+    Figure("p99"),
+    Figure("longest", Limit("less than", 0.1)),
+)
+
+
+def delayed(*entrants: Entrant[Sampler]) -> Gauge:
+    return Gauge("wait", "it", entrants[0].name, entrants, FIGURES, plan="memory")
+
+
+def test_a_figure_may_be_compared_with_that_of_the_subject() -> None:
+    figure = Figure("p50", Limit("at most times", 1.5), of="long")
+    entrants: tuple[Entrant[Sampler], ...] = tuple(
+        Entrant(name, never) for name in ("short", "middle", "long")
+    )
+    gauge = Gauge("wait", "it", "short", entrants, (figure,), plan="memory")
+
+    def told(long: list[list[float]]) -> list[tuple[float | None, bool | None]]:
+        samples = {"short": [[1.0], [2.0], [4.0]], "middle": [[1.0]], "long": long}
+        rows = gauge_rows_of(gauge, {name: Outcome(list(each)) for name, each in samples.items()})
+        return [(row.ratio, row.met) for row in rows]
+
+    assert told([[3.0], [2.0], [6.0]]) == [(None, None), (1.0, None), (1.5, True)]
+    assert told([[3.0], [2.0], [6.1]])[-1] == (1.525, False)
+    assert told([])[-1] == (None, None)
+
+
+@pytest.mark.parametrize(("rate", "met"), [(99.0, False), (100.0, True), (101.0, True)])
+def test_a_rate_has_a_lower_limit(
+    rate: float,
+    met: bool,  # noqa: FBT001 - a parameter of the test
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    figure = Figure("rate", Limit("at least", 100.0), unit="MB/s")
+    gauge = Gauge("recovery", "it", "ours", (Entrant("ours", never),), (figure,), plan="memory")
+    [row] = gauge_rows_of(gauge, {"ours": Outcome([[rate]])})
+    assert row.met is met
+    report.print_targets([], [row])
+    verdict = "met" if met else "MISSED"
+    figures = f"{rate:.2f} MB/s ({rate:.2f} - {rate:.2f})"
+    line = f"{verdict}: recovery: ours: rate {figures}, target >= 100 MB/s"
+    assert capsys.readouterr().out.splitlines()[-1] == line
 
 
 def waits(
@@ -264,13 +312,13 @@ def waits(
 def test_delays_are_told_by_round_and_only_the_subject_has_limits() -> None:
     workload = delayed(Entrant("ours", never), Entrant("peer", never))
     slow = [0.001] * 150 + [0.002] * 47 + [0.3] * 3
-    rows = delay_rows_of(workload, waits([0.001, 0.003, 0.002], slow, [0.004]))
+    rows = gauge_rows_of(workload, waits([0.001, 0.003, 0.002], slow, [0.004]))
     ours = {row.figure: row for row in rows if row.peer == "ours"}
-    assert (ours["p50"].lowest, ours["p50"].seconds, ours["p50"].highest) == (0.001, 0.002, 0.004)
+    assert (ours["p50"].lowest, ours["p50"].value, ours["p50"].highest) == (0.001, 0.002, 0.004)
     assert ours["p99"].rounds == (0.003, 0.3, 0.004)
     assert ours["longest"].rounds == (0.003, 0.3, 0.004)
-    assert ours["p50"].delays == 204
-    assert [(row.figure, row.limit, row.met) for row in rows] == [
+    assert ours["p50"].samples == 204
+    assert [(row.figure, row.limit and row.limit.value, row.met) for row in rows] == [
         ("p50", 0.005, True),
         ("p99", None, None),
         ("longest", 0.1, True),
@@ -278,24 +326,24 @@ def test_delays_are_told_by_round_and_only_the_subject_has_limits() -> None:
         ("p99", None, None),
         ("longest", None, None),
     ]
-    missed = delay_rows_of(workload, waits([0.2], [0.2]))
+    missed = gauge_rows_of(workload, waits([0.2], [0.2]))
     assert [row.met for row in missed[:3]] == [False, None, False]
 
 
 def test_delays_of_a_failed_peer_are_no_figures() -> None:
     workload = delayed(Entrant("ours", never), Entrant("peer", never))
-    rows = delay_rows_of(workload, waits([0.001], failure="OSError: full"))
+    rows = gauge_rows_of(workload, waits([0.001], failure="OSError: full"))
     assert {row.failure for row in rows[:3]} == {"OSError: full"}
     assert [row.met for row in rows[:3]] == [None, None, None]
-    assert rows[3].seconds == 0.001
+    assert rows[3].value == 0.001
 
 
 def test_all_targets_are_told_at_the_end(capsys: pytest.CaptureFixture[str]) -> None:
     targets = (Target("peer", 4.0), Target("other", 9.0), Target("bad", 2.0))
     outcomes = {"ours": outcome(50, 60), "peer": outcome(10, 10), "other": outcome(10, 10)}
     rows = rows_of(compared("ours", "peer", "other", "bad", targets=targets), 8, outcomes)
-    delays = delay_rows_of(delayed(Entrant("ours", never)), waits([0.007]))
-    delays += delay_rows_of(delayed(Entrant("bad", never)), {})[:1]
+    delays = gauge_rows_of(delayed(Entrant("ours", never)), waits([0.007]))
+    delays += gauge_rows_of(delayed(Entrant("bad", never)), {})[:1]
     report.print_targets(rows, delays)
     assert capsys.readouterr().out.splitlines()[2:] == [
         "met: save, 8 threads: ours: 5.50 x peer (5.00 - 6.00), target >= 4.0 x peer",
@@ -318,7 +366,7 @@ def test_messages_have_their_size(number: int, size: int) -> None:
     assert len(orjson.dumps(payloads.message(number, size))) == size
 
 
-@pytest.mark.parametrize("spec", SESSION_PEERS, ids=lambda spec: spec.name)
+@pytest.mark.parametrize("spec", PEERS.values(), ids=lambda spec: spec.name)
 def test_every_store_keeps_what_it_is_given(spec: PeerSpec, tmp_path: Path) -> None:
     if spec.missing:
         pytest.skip(f"{spec.missing} is not installed")
@@ -335,7 +383,7 @@ def test_every_store_keeps_what_it_is_given(spec: PeerSpec, tmp_path: Path) -> N
 
 @pytest.mark.parametrize("workload", workloads.workloads(), ids=lambda workload: workload.name)
 def test_every_workload_is_done_by_all(workload: Workload, tmp_path: Path) -> None:
-    rows = run(workload, 3, TINY, tmp_path)
+    rows = run(workload, 3, TINY, Here(tmp_path))
     assert [row.peer for row in rows] == [entrant.name for entrant in workload.entrants]
     assert workload.subject in [row.peer for row in rows]
     for row in rows:
@@ -344,17 +392,155 @@ def test_every_workload_is_done_by_all(workload: Workload, tmp_path: Path) -> No
         assert (row.durable is not None) == workload.writes
 
 
-@pytest.mark.parametrize("workload", workloads.delays(), ids=lambda workload: workload.name)
-def test_every_delay_is_measured_for_all(workload: DelayWorkload, tmp_path: Path) -> None:
-    rows = run_delays(workload, TINY, tmp_path)
+@pytest.mark.parametrize("workload", workloads.gauges(), ids=lambda workload: workload.name)
+def test_every_gauge_is_read_for_all(workload: Gauge, tmp_path: Path) -> None:
+    rows = run_gauge(workload, TINY, Here(tmp_path))
     assert workload.subject in [row.peer for row in rows]
     assert len(rows) == len(workload.entrants) * len(workload.figures)
     for row in rows:
         assert row.failure is None
-        assert row.seconds is not None
+        assert row.value is not None
+        assert row.value > 0
         assert len(row.rounds) == TINY.rounds
-        assert row.delays >= TINY.rounds
-        assert (row.limit is not None) <= (row.peer == workload.subject)
+        assert row.samples >= TINY.rounds
+
+
+def test_a_whole_round_lasts_until_the_store_is_closed(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr("bench.runner.perf_counter", lambda: now[0])
+    trial = Counting()
+    closed_after: list[int] = []
+
+    @contextmanager
+    def start(folder: Path) -> Iterator[Counting]:
+        assert folder == tmp_path
+        yield trial
+        now[0] += 60.0
+        closed_after.append(len(trial.verified))
+
+    done = whole_round(Entrant("it", start), tmp_path, 2, 60.0, 10)
+    assert done.operations == 10
+    assert 60 < done.seconds < 120
+    assert closed_after == [0]
+    assert trial.verified == [10]
+
+
+def test_whole_rounds_begin_in_empty_folders_and_leave_nothing(tmp_path: Path) -> None:
+    seen: list[Path] = []
+
+    @contextmanager
+    def start(folder: Path) -> Iterator[Counting]:
+        assert not list(folder.iterdir())
+        (folder / "large").touch()
+        seen.append(folder)
+        yield Counting()
+
+    workload = Workload("save", "it", "it", (Entrant("it", start),), whole=True)
+    [row] = run(workload, 1, TINY, Here(tmp_path))
+    assert row.failure is None
+    assert len(row.rounds) == TINY.rounds
+    assert len(set(seen)) == TINY.rounds + 1
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", [DISKCACHE, "per-file, fsync", "sessionkeeper"])
+def test_what_a_peer_that_is_closed_holds_can_be_counted(name: str, tmp_path: Path) -> None:
+    spec = PEERS[name]
+    if spec.missing:
+        pytest.skip(f"{spec.missing} is not installed")
+    peer = spec.open(tmp_path)
+    try:
+        with peer.client() as client:
+            client.save("a", payloads.session())
+    finally:
+        peer.close()
+    assert peer.count_sessions() == 1
+
+
+# --- other samplers -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("gathered", [False, True])
+def test_one_thread_does_the_work_of_all_at_the_floor(
+    gathered: bool,  # noqa: FBT001 - a parameter of the test
+    tmp_path: Path,
+) -> None:
+    trial = FloorTrial(tmp_path, gathered=gathered)
+    try:
+        assert run_round(trial, 8, 60.0, 80).operations == 80
+        trial.verify(80)
+        (tmp_path / "floor").write_bytes(b"")
+        with pytest.raises(WorkNotDone):
+            trial.verify(80)
+    finally:
+        trial.close()
+
+
+class Lists:
+    """Sessions in lists."""
+
+    def __init__(self) -> None:
+        self.sessions: dict[str, list[Any]] = {}
+        self.lengths: list[int] = []
+
+    @contextmanager
+    def client(self) -> Iterator[Lists]:
+        yield self
+
+    def save(self, session_id: str, messages: Sequence[Any]) -> None:
+        self.sessions[session_id] = list(messages)
+
+    def append(self, session_id: str, message: Any) -> None:
+        self.lengths.append(len(self.sessions[session_id]))
+        self.sessions[session_id].append(message)
+
+    def load(self, session_id: str) -> list[Any]:
+        return self.sessions[session_id]
+
+    def count_sessions(self) -> int:
+        return len(self.sessions)
+
+    def count_messages(self) -> int:
+        return sum(map(len, self.sessions.values()))
+
+    def close(self) -> None:
+        pass
+
+
+def test_sessions_that_have_grown_too_long_are_replaced() -> None:
+    peer = Lists()
+    sampler = LengthSampler(peer, length=4)
+    assert len(sampler.sample(TINY, 60.0)) == TINY.max_operations
+    assert len(sampler.sample(TINY, 60.0)) == TINY.max_operations
+    assert peer.lengths == [4, 5] * TINY.max_operations
+
+
+def test_appends_that_are_forgotten_are_found_out() -> None:
+    class Forgetful(Lists):
+        def append(self, session_id: str, message: Any) -> None:
+            pass
+
+    with pytest.raises(WorkNotDone):
+        LengthSampler(Forgetful(), length=4).sample(TINY, 0.0)
+
+
+def test_sessions_that_are_not_there_after_opening_are_found_out(tmp_path: Path) -> None:
+    assert openings.opening(tmp_path, 0) > 0
+    with pytest.raises(WorkNotDone, match="0 sessions"):
+        openings.opening(tmp_path, 1)
+    with pytest.raises(WorkNotDone, match="0 messages"):
+        openings.opening(tmp_path, 0, 1)
+
+
+def test_the_store_that_is_read_back_was_not_closed(tmp_path: Path) -> None:
+    sampler = openings.ReplaySampler(tmp_path)
+    [rate] = sampler.sample(TINY, 0.0)
+    assert rate > 0
+    journal = tmp_path / "crashed" / ".sessionkeeper" / "journal"
+    assert sum(path.stat().st_size for path in journal.iterdir()) > TINY.session_bytes
 
 
 def test_a_loop_that_stands_still_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -409,13 +595,13 @@ def test_an_absent_package_is_a_row_and_no_error(tmp_path: Path) -> None:
     spec = PeerSpec("other", durable=True, open=never, package="no_such_package")  # type: ignore[arg-type]
     assert spec.missing == "no_such_package"
     workload = Workload("save", "it", "other", (Entrant("other", never, missing=spec.missing),))
-    [row] = run(workload, 1, TINY, tmp_path)
+    [row] = run(workload, 1, TINY, Here(tmp_path))
     assert (row.missing, row.failure, row.rate) == ("no_such_package", None, None)
 
 
 def test_a_peer_that_does_not_open_is_a_failure(tmp_path: Path) -> None:
     workload = Workload("save", "it", "other", (Entrant("other", never),))
-    [row] = run(workload, 1, TINY, tmp_path)
+    [row] = run(workload, 1, TINY, Here(tmp_path))
     assert row.failure is not None
     assert row.failure.startswith("AssertionError")
 
@@ -448,12 +634,112 @@ def test_the_file_system_is_named(
     assert file_system(folder, proc).startswith(expected)
 
 
+def test_an_image_is_a_journaled_file_system_that_goes_away(tmp_path: Path) -> None:
+    chosen = choose(tmp_path, 64 * 2**20, here=False)
+    if not isinstance(chosen, Image):
+        pytest.skip(chosen.description)
+    assert chosen.description.startswith("ext4 with journal, an image of ")
+    mounted: list[Path] = []
+
+    def work() -> None:
+        with chosen.fresh() as folder:
+            (folder / "file").touch()
+            disk.settle(folder)
+            assert folder.parent.is_mount()
+            mounted.append(folder.parent)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert not mounted[0].is_mount()
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_image_goes_away_though_a_file_in_it_is_open(tmp_path: Path) -> None:
+    chosen = choose(tmp_path, 64 * 2**20, here=False)
+    if not isinstance(chosen, Image):
+        pytest.skip(chosen.description)
+    with ExitStack() as stack:
+        with chosen.fresh() as folder:
+            stack.enter_context((folder / "file").open("w"))
+        assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("attribute", "value", "reason"),
+    [
+        ("os.geteuid", lambda: 1000, "only root can mount one"),
+        ("shutil.which", lambda _: None, "there is no mkfs.ext4"),
+        ("sys.platform", "other", "only on Linux"),
+    ],
+)
+def test_without_an_image_the_reason_is_told(
+    attribute: str,
+    value: object,
+    reason: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    monkeypatch.setattr("shutil.which", lambda tool: f"/sbin/{tool}")
+    monkeypatch.setattr(attribute, value)
+    chosen = choose(tmp_path, 64 * 2**20, here=False)
+    assert isinstance(chosen, Here)
+    assert chosen.description.endswith(f"(no image: {reason})")
+    with chosen.fresh() as folder:
+        assert folder.parent == tmp_path
+    assert folder.is_dir()
+
+
+def test_an_image_that_cannot_be_mounted_is_done_without(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    def refuse(*command: object) -> None:
+        raise subprocess.CalledProcessError(32, [str(command[0])], stderr="mount: denied.\n")
+
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    monkeypatch.setattr("shutil.which", lambda tool: f"/sbin/{tool}")
+    monkeypatch.setattr("bench.disk._run", refuse)
+    chosen = choose(tmp_path, 64 * 2**20, here=False)
+    assert chosen.description.endswith("(no image: mount: denied.)")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_round_that_is_interrupted_leaves_no_thread_behind() -> None:
+    begun = threading.Event()
+    before = threading.active_count()
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def operate() -> None:
+        if not begun.is_set():
+            begun.set()
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run_round(Counting(operate), 4, 60.0, 10**12)
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    assert threading.active_count() == before
+
+
 # --- the command line ---------------------------------------------------------------------
 
 
 def test_the_command_prints_a_table_and_writes_json(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "bench", "--quick", "--rounds", "1", "--seconds", "0.01"]
-    command += ["--only", "load", "--threads", "1", "--path", "work", "--json", "out.json"]
+    command += [
+        "--only",
+        "load",
+        "--threads",
+        "1",
+        "--path",
+        "work",
+        "--json",
+        "out.json",
+        "--here",
+    ]
     environment = {"PYTHONPATH": f"{ROOT / 'lib'}:{ROOT}"}
     done = subprocess.run(
         command,
@@ -467,33 +753,35 @@ def test_the_command_prints_a_table_and_writes_json(tmp_path: Path) -> None:
     assert done.stderr == ""
     assert "orjson.loads" in done.stdout
     assert "python -m bench --quick" in done.stdout
+    assert "no image: not wanted" in done.stdout
     assert not list((tmp_path / "work").iterdir())
 
     written = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
-    assert set(written) == {"machine", "plans", "results", "delays"}
+    assert set(written) == {"machine", "plans", "results", "gauges"}
     assert {"date", "command", "cpus", "python", "sqlite", "file_system"} <= set(written["machine"])
     assert {row["workload"] for row in written["results"]} == {"load"}
     assert {row["threads"] for row in written["results"]} == {1}
     for row in written["results"]:
         assert {"peer", "durable", "rate", "slowest", "fastest", "ratio", "versus"} <= set(row)
         assert {"lowest_ratio", "highest_ratio", "target", "met"} <= set(row)
-    assert written["delays"] == []
+    assert written["gauges"] == []
 
 
-def test_delays_are_printed_and_written_too(
+def test_gauges_are_printed_and_written_too(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     output = tmp_path / "out.json"
-    command = ["--quick", "--rounds", "1", "--seconds", "0.01", "--only", "restart"]
+    command = ["--quick", "--rounds", "1", "--seconds", "0.01", "--only", "restart", "--here"]
     assert main([*command, "--path", str(tmp_path / "work"), "--json", str(output)]) == 0
     printed = capsys.readouterr().out
     assert "GenServer, supervised" in printed
     assert ": restart: GenServer, supervised: p50 " in printed[printed.index("targets") :]
     written = json.loads(output.read_text(encoding="utf-8"))
     assert written["results"] == []
-    assert {row["figure"] for row in written["delays"]} == {"p50", "p99"}
-    assert {"seconds", "lowest", "highest", "limit", "met"} <= set(written["delays"][0])
+    assert {row["figure"] for row in written["gauges"]} == {"p50", "p99"}
+    assert {"value", "unit", "lowest", "highest", "limit", "met"} <= set(written["gauges"][0])
+    assert written["gauges"][0]["limit"] == {"sense": "less than", "value": 0.005}
 
 
 def test_a_failed_peer_makes_the_command_fail(
@@ -503,12 +791,12 @@ def test_a_failed_peer_makes_the_command_fail(
 ) -> None:
     broken = Workload("save", "it", "ours", (Entrant("ours", never),))
     monkeypatch.setattr("bench.__main__.workloads", lambda: (broken,))
-    monkeypatch.setattr("bench.__main__.delays", tuple)
-    assert main(["--path", str(tmp_path), "--threads", "1"]) == 1
+    monkeypatch.setattr("bench.__main__.gauges", tuple)
+    assert main(["--path", str(tmp_path), "--threads", "1", "--here"]) == 1
     assert "FAILED" in capsys.readouterr().out
     monkeypatch.setattr("bench.__main__.workloads", tuple)
-    monkeypatch.setattr("bench.__main__.delays", lambda: (delayed(Entrant("ours", never)),))
-    assert main(["--path", str(tmp_path)]) == 1
+    monkeypatch.setattr("bench.__main__.gauges", lambda: (delayed(Entrant("ours", never)),))
+    assert main(["--path", str(tmp_path), "--here"]) == 1
     assert "AssertionError" in capsys.readouterr().out
     assert not list(tmp_path.iterdir())
 
@@ -529,4 +817,4 @@ def test_what_makes_no_sense_is_refused(
 
 def test_the_workloads_have_the_names_of_the_documentation() -> None:
     assert [workload.name for workload in workloads.workloads()] == NAMES
-    assert [workload.name for workload in workloads.delays()] == DELAYS
+    assert [workload.name for workload in workloads.gauges()] == GAUGES
