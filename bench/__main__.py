@@ -33,7 +33,7 @@ _FULL = {
     "sustained": Plan(rounds=3, seconds=60.0, max_operations=600_000, warm_up=1.0),
     "length": Plan(rounds=9, seconds=0.5, max_operations=2_000, warm_up=0.1),
     "open": Plan(
-        rounds=5,
+        rounds=3,
         seconds=0.0,
         max_operations=1,
         warm_up=0.0,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -84,3 +85,17 @@ def conversation() -> Callable[[int], list[dict[str, Any]]]:
         return messages
 
     return make
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say how much the tests in faults/ have covered; see docs/durability.md."""
+    found: Counter[tuple[str, str]] = Counter()
+    for report in terminalreporter.getreports("passed"):
+        for name, value in report.user_properties:
+            if name == "covered":
+                cases, count, what = str(value).split("|", 2)
+                found[cases, what] += int(count)
+    if found:
+        terminalreporter.section("fault cases covered")
+        for (cases, what), count in sorted(found.items()):
+            terminalreporter.write_line(f"case {cases}: {count} {what}")

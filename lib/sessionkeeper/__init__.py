@@ -18,6 +18,7 @@ from sessionkeeper.errors import (
     CorruptDocument,
     IdMismatch,
     ImportRefused,
+    IndexBehind,
     InvalidConfig,
     InvalidQuery,
     InvalidSessionId,
@@ -32,6 +33,7 @@ from sessionkeeper.errors import (
     StorageFailed,
     StoreBusy,
     StoreClosed,
+    StoreDamaged,
     StoreError,
     StoreGone,
     StoreLocked,
@@ -45,6 +47,7 @@ from sessionkeeper.processes.tree import ProcessInfo
 from sessionkeeper.receipts import Receipt
 from sessionkeeper.session import KEEP, Changes, Page, Removal, Saved, Session, SessionInfo
 from sessionkeeper.storage.backend import Problem, RecoveryReport
+from sessionkeeper.storage.check import Finding, check_store
 from sessionkeeper.store import SessionStore, StoreInfo
 
 __all__ = [
@@ -62,8 +65,10 @@ __all__ = [
     "CountSessions",
     "DeleteSession",
     "Event",
+    "Finding",
     "IdMismatch",
     "ImportRefused",
+    "IndexBehind",
     "InvalidConfig",
     "InvalidQuery",
     "InvalidSessionId",
@@ -89,6 +94,7 @@ __all__ = [
     "StorageFailed",
     "StoreBusy",
     "StoreClosed",
+    "StoreDamaged",
     "StoreError",
     "StoreGone",
     "StoreInfo",
@@ -99,4 +105,5 @@ __all__ = [
     "UnreadFailures",
     "calculate_cost",
     "cancelled_outcome",
+    "check_store",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from sessionkeeper.bridges import read, settled
@@ -355,15 +356,11 @@ class AsyncSessionStore:
         return await self.list_sessions(limit=limit)
 
     async def iter_sessions(self) -> AsyncIterator[SessionInfo]:
-        """The metadata of all sessions, a page at a time behind the scenes."""
-        cursor: str | None = None
-        while True:
-            page = await self.list_sessions(limit=PAGE, cursor=cursor)
+        """The metadata of all sessions; see `SessionStore.iter_sessions`."""
+        infos = self._store.iter_sessions()
+        while page := await self._run(lambda: list(islice(infos, PAGE))):
             for info in page:
                 yield info
-            cursor = page.cursor
-            if cursor is None:
-                return
 
     async def load_all(self) -> AsyncIterator[Session]:
         """All sessions, loaded one at a time; one deleted meanwhile is left out."""

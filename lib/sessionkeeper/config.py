@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 Durability = Literal["journal", "file", "os", "memory"]
+Recovery = Literal["fallback", "strict"]
 MIB = 1024 * 1024
 
 
@@ -27,6 +28,8 @@ class Config:
             after its own file's fsync, rename and directory fsync. `os`: when the system has it;
             the journal is synced every second. `memory`: nothing touches the disk.
         persistence: False is `durability="memory"`, as a switch.
+        recovery: `fallback`: what is damaged is set aside, and the newest valid version brought
+            back. `strict`: a store of which anything is damaged is not opened, nor changed.
         retention_days: Sessions older than this are trashed by the cleanup; None keeps for ever.
         max_sessions: Sessions beyond this number are trashed, oldest change first; None: no limit.
         cleanup_interval: How often the actor's timer runs the cleanup.
@@ -50,6 +53,7 @@ class Config:
     layout: LayoutName = "flat"
     durability: Durability = "journal"
     persistence: bool = True
+    recovery: Recovery = "fallback"
     retention_days: float | None = None
     max_sessions: int | None = None
     cleanup_interval: float = 3600.0
@@ -92,6 +96,7 @@ class Config:
                 raise InvalidConfig(f"{name} must be True or False, not {getattr(self, name)!r}")
         _one_of("layout", self.layout, get_args(LayoutName))
         _one_of("durability", self.durability, get_args(Durability))
+        _one_of("recovery", self.recovery, get_args(Recovery))
 
     @property
     def in_memory(self) -> bool:

@@ -189,6 +189,23 @@ class StoreGone(StoreError):
     default_hint = "Restore the folder (or mount) and open the store again."
 
 
+class StoreDamaged(StoreError):
+    """The store was opened with `recovery="strict"` and part of it is damaged; nothing was changed.
+
+    Attributes:
+        problems: What is damaged, one line for each.
+    """
+
+    default_hint = (
+        "`sessionkeeper doctor` shows it again; recovery='fallback' sets it aside and brings back "
+        "the newest valid versions."
+    )
+
+    def __init__(self, message: str, *, path: Path, problems: list[str]) -> None:
+        super().__init__(message, path=path)
+        self.problems = problems
+
+
 class StorageFailed(StoreError):
     """The medium refused the change; nothing of it was written, the old version stands."""
 
@@ -214,6 +231,12 @@ class OutcomeUnknown(StoreError, TimeoutError):
     """
 
     default_hint = "Load the session and look before repeating the call."
+
+
+class IndexBehind(StoreError, TimeoutError):
+    """The index did not reach in time what was saved before the query began."""
+
+    default_hint = "Repeat the query; if it goes on, the medium is too slow for the writers."
 
 
 class UnreadFailures(StoreError):

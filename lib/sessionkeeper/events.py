@@ -20,7 +20,7 @@ EventKind = Literal[
     "adopted",  # a file added or edited by hand was taken
     "vanished",  # a session's file was removed by hand
     "quarantined",  # a file could not be read and was moved aside
-    "damaged",  # part of the journal could not be read
+    "damaged",  # part of the journal, or the index, could not be read
     "healed",  # a damaged session was brought back from its backup
     "ignored",  # something stands in the folder that is left alone
     "conflict",  # a hand edit met a write; the edit was kept aside

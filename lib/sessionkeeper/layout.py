@@ -146,6 +146,11 @@ class Layout:
         return self.private / "journal"
 
     @property
+    def index(self) -> Path:
+        """What queries are answered from; it can be deleted at any time."""
+        return self.private / "index.db"
+
+    @property
     def trash(self) -> Path:
         """Deleted sessions, one folder for each removal, until their grace is over."""
         return self.private / "trash"

@@ -21,11 +21,12 @@ from sessionkeeper.engine.commands import (
     SaveSession,
     UndeleteSession,
 )
-from sessionkeeper.engine.query import Query, select
+from sessionkeeper.engine.query import Query
 from sessionkeeper.engine.view import View
 from sessionkeeper.errors import (
     Conflict,
     InvalidConfig,
+    OutcomeUnknown,
     SessionNotFound,
     StoreClosed,
     StoreNotFound,
@@ -147,6 +148,7 @@ class SessionStore:
 
         Raises:
             StoreLocked: Another owner is alive; the error names it.
+            StoreDamaged: `recovery="strict"`, and part of it is damaged.
             StoreNotFound: `read_only`, and there is no store.
             InvalidConfig: A setting outside its range.
             StoreClosed: The recovery failed again and again.
@@ -277,14 +279,14 @@ class SessionStore:
         prepared = command.prepare()
         tree = self._writer()
         seconds = tree.config.call_timeout if isinstance(timeout, _Default) else timeout
+        submission = tree.submission(prepared)
         try:
-            answer: T = tree.actor.call(
-                tree.submission(prepared),
-                seconds,
-                size=prepared.size(),
-            )
+            answer: T = tree.actor.call(submission, seconds, size=prepared.size())
         except OtpError as error:
-            raise translated(error) from error
+            told = translated(error)
+            if not isinstance(told, OutcomeUnknown):
+                tree.discard(submission)
+            raise told from error
         return answer
 
     def submit(self, command: Command[T], *, timeout: Timeout = DEFAULT) -> Reply[T]:
@@ -301,11 +303,12 @@ class SessionStore:
         prepared = command.prepare()
         tree = self._writer()
         seconds = tree.config.call_timeout if isinstance(timeout, _Default) else timeout
-        return tree.actor.send_request(
-            tree.submission(prepared),
-            timeout=seconds,
-            size=prepared.size(),
-        )
+        submission = tree.submission(prepared)
+        try:
+            return tree.actor.send_request(submission, timeout=seconds, size=prepared.size())
+        except OtpError:
+            tree.discard(submission)
+            raise
 
     def tell(self, command: Command[T]) -> Receipt[T]:
         """Send a command without waiting for its answer.
@@ -544,6 +547,7 @@ class SessionStore:
 
         Raises:
             InvalidQuery: A negative limit, or a cursor that is not ours.
+            IndexBehind: What was saved before is not in the index in time.
         """
         return self.search(limit=limit, cursor=cursor)
 
@@ -575,6 +579,7 @@ class SessionStore:
 
         Raises:
             InvalidQuery: A naive datetime, a negative limit, a cursor that is not ours.
+            IndexBehind: What was saved before is not in the index in time.
             TypeError: An unknown condition.
         """
         query = Query.of(
@@ -586,17 +591,19 @@ class SessionStore:
             max_cost=max_cost,
             status=status,
         )
-        self._view.wait_readable()
-        return select(self._view.newest_first(), query, limit, cursor)
+        return self._view.search(query, limit, cursor)
 
     def get_recent(self, limit: int = 5) -> Page[SessionInfo]:
         """The sessions changed last, whatever their status."""
         return self.list_sessions(limit=limit)
 
     def iter_sessions(self) -> Iterator[SessionInfo]:
-        """The metadata of all sessions as they were when the iteration began, one at a time."""
-        self._view.wait_readable()
-        for record in self._view.newest_first():
+        """The metadata of all sessions, one at a time, in the order of their ids.
+
+        Sessions may change meanwhile: each is given as it is when its turn comes, and one that
+        is there all the time is given once.
+        """
+        for record in self._view.iterate():
             yield record.info()
 
     def load_all(self) -> Iterator[Session]:

@@ -68,8 +68,8 @@ def test_every_method_works(run: Callable[[Scenario], Any], folder: Path) -> Non
             assert [info.session_id for info in await store.search(tags=["a"])] == ["s1"]
             assert len(await store.list_sessions(limit=1)) == 1
             assert [info.session_id for info in await store.get_recent()] == ["s2", "s1"]
-            assert [info.session_id async for info in store.iter_sessions()] == ["s2", "s1"]
-            assert [len(session) async for session in store.load_all()] == [0, 3]
+            assert [info.session_id async for info in store.iter_sessions()] == ["s1", "s2"]
+            assert [len(session) async for session in store.load_all()] == [3, 0]
             receipt = await store.tell(SaveSession("s3", []))
             assert (await receipt.result()).generation == 1
             assert receipt.done()

@@ -385,6 +385,7 @@ def test_a_demo_with_a_path_keeps_its_folder(run: Run, folder: Path) -> None:
         "supervisor",
         "store",
         "checkpointer",
+        "indexer",
         "watcher",
     ]
     assert "ready, epoch 2, 1 restarts" in tree

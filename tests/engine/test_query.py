@@ -6,15 +6,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from sessionkeeper import InvalidQuery, InvalidValue, SessionStore
-from sessionkeeper.testing import FakeClock, Injected
+from sessionkeeper.testing import FakeClock, Injected, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
 
-@pytest.fixture
-def filled(folder: Path) -> Iterator[SessionStore]:
+@pytest.fixture(params=["index", "records"])
+def filled(folder: Path, request: pytest.FixtureRequest) -> Iterator[SessionStore]:
+    """A store that answers from its index, or from the records in memory."""
     clock = FakeClock(datetime(2025, 1, 1, 12, tzinfo=UTC))
     with SessionStore.open(folder, watch=False, inject=Injected(clock=clock)) as store:
         tags = [("a",), ("a", "b"), ("b", "c"), ()]
@@ -26,7 +27,17 @@ def filled(folder: Path) -> Iterator[SessionStore]:
                 status="completed" if number % 2 else None,
             )
             clock.advance(days=1)
-        yield store
+        wait_indexed(store)
+        with pytest.MonkeyPatch.context() as patch:
+            if request.param == "records":
+                patch.setattr(store._view, "_catalog", None)
+            yield store
+
+
+def wait_indexed(store: SessionStore) -> None:
+    catalog = store._view._catalog
+    assert catalog is not None
+    wait_until(lambda: catalog.after("", 1) is not None)
 
 
 def ids(page: Any) -> list[str]:
@@ -124,3 +135,31 @@ def test_lists_survive_a_restart_in_order(filled: SessionStore, folder: Path) ->
     filled.close()
     with SessionStore.open(folder, watch=False) as again:
         assert again.list_sessions() == expected
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3])
+def test_pages_stay_whole_where_two_changes_have_one_number(
+    limit: int,
+    filled: SessionStore,
+    folder: Path,
+    tmp_path: Path,
+) -> None:
+    """A file copied here from another store may have a number that is in use."""
+    filled.close()
+    with SessionStore.open(tmp_path / "other", watch=False) as other:
+        for number in range(8):
+            other.save_session(f"t{number}", [])
+    for number in range(2, 6):
+        (tmp_path / "other" / f"t{number}.json").rename(folder / f"t{number}.json")
+    expected = ["s7", "s6", "t5", "s5", "t4", "s4", "t3", "s3", "t2", "s2", "s1", "s0"]
+    with SessionStore.open(folder, watch=False) as store:
+        for _ in range(2):
+            assert ids(store.list_sessions()) == expected
+            seen: list[str] = []
+            page = store.list_sessions(limit=limit)
+            seen += ids(page)
+            while page.cursor is not None:
+                page = store.list_sessions(limit=limit, cursor=page.cursor)
+                seen += ids(page)
+            assert seen == expected
+            wait_indexed(store)

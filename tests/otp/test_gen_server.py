@@ -536,11 +536,13 @@ def test_info(bench: Bench) -> None:
     ref = bench.ref("a", timers=bench.clock)
     assert (ref.info().state, ref.info().epoch, ref.info().uptime) == ("stopped", 0, 0.0)
     gate = Gate()
+    bench.clock.advance(7.0)
     ref.start(Lab)
     bench.clock.advance(2.0)
     ref.cast(gate)
     gate.wait_reached()
     ref.cast("x", size=100)
+    assert ref.info().oldest_age == 0.0
     bench.clock.advance(3.0)
     ref.send_request("y", size=11)
     info = ref.info()

@@ -155,6 +155,7 @@ def test_posts_of_the_machinery_heed_no_bound_and_urgent_ones_go_first() -> None
     mailbox.put(call("full"))
     mailbox.put(info("later"), None)
     mailbox.put(info("first"), None, urgent=True)
+    assert mailbox.measure()[0] == 3
     assert [messages(mailbox.take(10)) for _ in range(3)] == [["first"], ["full"], ["later"]]
     mailbox.close(STOP)
     with pytest.raises(ServerDown):
@@ -328,6 +329,7 @@ def test_senders_that_wait_for_room_are_told_when_there_will_be_none(how: str) -
         mailbox.drain(STOP)
     errors.wait_count(1)
     sender.join(PATIENCE)
+    assert mailbox._room_waiters == 0
 
 
 def test_sweep_returns_the_next_deadline_of_those_that_still_wait() -> None:
@@ -339,6 +341,51 @@ def test_sweep_returns_the_next_deadline_of_those_that_still_wait() -> None:
     assert mailbox.sweep(1.5) == 3.0
     assert [e.done() for e in envelopes] == [False] * 3 + [True] * 2
     assert mailbox.sweep(100.0) == inf
+
+
+def test_sweep_of_an_empty_mailbox_finds_no_deadline() -> None:
+    assert make().sweep(1.0) == inf
+
+
+def test_wait_overrides_busy_wait(bench: Bench) -> None:
+    ref = bench.ref("a", max_messages=1, busy_wait=3600.0)
+    ref.cast("fills it")
+    for send in (ref.cast, ref.send_info, ref.send_request):
+        with pytest.raises(Busy):
+            send("x", wait=0)
+
+
+def test_sizes_are_those_declared_and_nothing_by_default(bench: Bench) -> None:
+    ref = bench.ref("a")
+    for send in (ref.cast, ref.send_info, ref.send_request):
+        send("free of charge")
+    assert ref.info().queued_bytes == 0
+    for send in (ref.cast, ref.send_info, ref.send_request):
+        send("x", size=3)
+    assert ref.info().queued_bytes == 9
+
+
+def test_posts_to_a_handle(bench: Bench) -> None:
+    ref = bench.ref("a", timers=bench.clock)
+    bench.clock.advance(5.0)
+    assert ref.post("later")
+    ref.send_info("last")
+    assert ref.post("first", urgent=True)
+    bench.clock.advance(2.0)
+    assert ref.info().oldest_age == 2.0
+    ref.start(Lab, bench.log)
+    assert ref.drain(PATIENCE)
+    assert [message for _, message in bench.noted("info")] == ["first", "later", "last"]
+    assert not ref.post("too late")
+
+
+def test_infos_heed_the_bound_and_the_wait_of_their_sender(bench: Bench) -> None:
+    ref = bench.ref("a", max_bytes=10, busy_wait=3600.0)
+    ref.send_info("free of charge")
+    ref.send_info("large", size=10)
+    assert ref.info().queued_bytes == 10
+    with pytest.raises(Busy):
+        ref.send_info("x", size=1, wait=0)
 
 
 def test_seal_fails_calls_and_keeps_casts_until_the_next_begin() -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 
 import pytest
-from otp_kit import run_python
+from otp_kit import PATIENCE, Bench, Boom, Gate, run_python
+
+from sessionkeeper.otp import ServerRef, runtime, set_exit_limit
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 
@@ -213,6 +215,41 @@ for ref in (lone, a, b):
         "a terminates: shutdown",
         "lone terminates: shutdown",
     ]
+
+
+def test_interpreter_exit_drains_roots_newest_first_and_within_the_limit(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The same, seen from inside: what `atexit` calls."""
+    monkeypatch.setattr(runtime.PROCESS, "exit_limit", 0.0)
+    oldest, stuck, broken = bench.lab("oldest"), bench.lab("stuck"), bench.lab("broken")
+    sup = bench.supervise(bench.child("leaf"))
+    gate = Gate()
+    stuck.cast(gate)
+    gate.wait_reached()
+    limits: list[float] = []
+
+    def fail(timeout: float) -> bool:
+        limits.append(timeout)
+        raise Boom("boom")
+
+    def drain(timeout: float) -> bool:
+        limits.append(timeout)
+        return ServerRef.drain(oldest, PATIENCE)
+
+    monkeypatch.setattr(broken, "drain", fail)
+    monkeypatch.setattr(oldest, "drain", drain)
+    set_exit_limit(0.5)
+    runtime._drain_at_exit()
+    gate.open()
+    assert stuck.stop(PATIENCE)
+    monkeypatch.undo()
+    assert [ref.state for ref in (oldest, sup, bench["leaf"])] == ["closed"] * 3
+    assert 0.0 < limits[0] <= 0.5
+    assert limits[1:] == [0.0], "the stuck one has used it up"
+    assert "<ServerRef 'stuck' ready> was not drained before" in caplog.text
+    assert "<ServerRef 'broken' ready> could not be drained" in caplog.text
+    assert [name for name, _ in bench.noted("terminate")] == ["leaf", "oldest", "stuck"]
 
 
 def test_interpreter_exit_is_not_held_up_for_ever() -> None:

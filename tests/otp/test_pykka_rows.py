@@ -531,6 +531,8 @@ def test_stop_by_others_while_it_is_stopping_and_afterwards(bench: Bench) -> Non
     gate.wait_reached()
     ref.close()
     stopped = actor.stop(block=False)
+    with pytest.raises(pykka.Timeout, match=r"0\.01 seconds"):
+        stopped.get(timeout=0.01)
     gate.open()
     assert stopped.get(timeout=PATIENCE) is True
     assert actor.stop(timeout=PATIENCE) is False
@@ -553,7 +555,7 @@ def test_ask_tell_and_proxy_by_others(bench: Bench) -> None:
     with pytest.raises(Exception, match="has no proxy"):
         actor.proxy().state.get(timeout=PATIENCE)
     ref.close()
-    with pytest.raises(pykka.ActorDeadError):
+    with pytest.raises(pykka.ActorDeadError, match="lab not found"):
         actor.actor_inbox.put(PykkaEnvelope("late"))
     with pytest.raises(pykka.ActorDeadError):
         actor.actor_inbox.put(PykkaEnvelope("late", reply_to=pykka.ThreadingFuture[Any]()))

@@ -115,6 +115,43 @@ def test_terminates_children_with_expired_shutdown(bench: Bench) -> None:
     assert [bench["a"].call(1), bench["stuck"].call(2)] == [1, 2]
 
 
+def test_a_fenced_child_is_still_waited_for_when_an_earlier_sibling_crashes_too(
+    bench: Bench,
+) -> None:
+    gate = Gate()
+    bench.supervise(
+        bench.child("a"),
+        bench.child("b"),
+        bench.child("stuck", shutdown=0.01),
+        strategy="rest_for_one",
+        timers=bench.clock,
+    )
+    bench["stuck"].cast(gate)
+    gate.wait_reached()
+    crash(bench["b"])
+    fenced = bench.events.wait("child_fenced", "stuck").reason
+    assert fenced is not None
+    assert "did not stop within 0.01 s" in fenced.detail
+    crash(bench["a"])
+    bench.events.wait("child_restarting", "a")
+    assert bench.clock.pending == 1, "the end of the grace"
+    gate.open()
+    bench.events.wait("child_restarted", "stuck")
+    assert [bench[name].epoch for name in ("a", "b", "stuck")] == [2, 2, 2]
+    assert bench.clock.pending == 0
+
+
+def test_a_child_that_does_not_drain_in_time_is_fenced(bench: Bench) -> None:
+    gate = Gate()
+    sup = bench.supervise(bench.child("a"), bench.child("stuck", shutdown=0.01))
+    bench["stuck"].cast(gate)
+    gate.wait_reached()
+    sup.drain(PATIENCE)
+    bench.events.wait("child_fenced", "stuck")
+    assert bench["a"].state == sup.state == "closed"
+    gate.open()
+
+
 def test_a_temporary_child_that_was_fenced_is_forgotten_once_it_ended(bench: Bench) -> None:
     gate = Gate()
     sup = bench.supervise(
@@ -829,7 +866,10 @@ def test_a_stalled_zombie_writer_wakes_after_replacement_and_its_write_is_refuse
     old.monitor(downs)
     gate.open()
     refused.wait_count(1)
-    assert downs.wait_count(1)[0].kind == "fenced"
+    end = downs.wait_count(1)[0]
+    assert end.kind == "fenced"
+    assert "replaced" in end.detail
+    assert isinstance(end.exception, Fenced)
     assert written == ["replacement"]
     assert isinstance(outcome(reply), Fenced)
     assert old.stop(PATIENCE)
@@ -907,7 +947,7 @@ def test_a_sync_that_fails_mid_batch_acks_nothing_of_it_until_it_is_synced(
 
 def test_in_flight_calls_of_a_crash_have_an_unknown_outcome_by_default(bench: Bench) -> None:
     lost: list[object] = []
-    ref = bench.ref("log", on_undelivered=lambda message, _: lost.append(message))
+    ref = bench.ref("log", on_undelivered=lambda message, why: lost.append((message, why.kind)))
     gate = Gate()
 
     def commit(batch: list[object]) -> None:
@@ -926,7 +966,7 @@ def test_in_flight_calls_of_a_crash_have_an_unknown_outcome_by_default(bench: Be
     assert isinstance(error, OutcomeUnknown)
     assert isinstance(error.__cause__, Boom)
     assert ref.call("later") == "later"
-    assert lost == ["tell"]
+    assert lost == [("tell", "crash")]
 
 
 def test_a_poison_message_is_never_run_again(bench: Bench) -> None:

@@ -290,13 +290,13 @@ def test_temporary_bystander(bench: Bench, strategy: Strategy) -> None:
 
 
 def test_multiple_restarts(bench: Bench) -> None:
-    bench.supervise(bench.child("a"), max_restarts=3, timers=bench.clock)
+    sup = bench.supervise(bench.child("a"), max_restarts=3, timers=bench.clock)
     for count in range(1, 4):
         crash(bench["a"])
         bench.events.wait("child_restarted", "a", times=count)
         bench.clock.advance(1)
     assert bench["a"].call("still here") == "still here"
-    assert bench["a"].info().restarts == 3
+    assert bench["a"].info().restarts == sup.which_children()[0].restarts == 3
 
 
 # -- strategies
@@ -311,6 +311,7 @@ def test_one_for_one(bench: Bench) -> None:
     crash(bench["b"])
     bench.events.wait("child_restarted", "b")
     assert epochs(bench, "a", "b", "c") == [1, 2, 1]
+    assert bench.events.wait("child_restarting").reason == bench["b"].last_exit
     assert bench.noted("terminate") == [("b", bench["b"].last_exit)]
 
 
@@ -365,6 +366,10 @@ def test_escalation(bench: Bench, strategy: Strategy) -> None:
     assert "more than 2 restarts within 10 s" in ended[0].detail
     assert isinstance(ended[0].exception, Boom), "the last crash comes along"
     assert bench.events.count("gave_up") == bench.events.count("terminal") == 1
+    gave_up = bench.events.wait("gave_up").reason
+    assert gave_up is not None
+    assert gave_up.exception is ended[0].exception
+    assert bench.events.wait("terminal").reason is ended[0]
     assert bench.events.count("child_restarting") == 2
     for name in "ab":
         with pytest.raises(ServerDown) as caught:
@@ -560,6 +565,21 @@ def test_tree_restarts_a_branch_and_escalates(bench: Bench) -> None:
     assert {ref.state for ref in (root, branch, bench["leaf"], bench["trunk"])} == {"closed"}
 
 
+def test_tree_counts_by_type(bench: Bench) -> None:
+    branch = bench.plan("branch", [bench.child("leaf")])
+    spec = branch.as_child("limb", restart="transient", shutdown=7.0)
+    assert (spec.id, spec.restart, spec.shutdown, spec.type) == (
+        "limb",
+        "transient",
+        7.0,
+        "supervisor",
+    )
+    root = bench.supervise(bench.child("trunk"), bench.child("root"), spec, name="ground")
+    counts = root.count_children()
+    assert (counts.specs, counts.active) == (3, 3)
+    assert (counts.workers, counts.supervisors) == (2, 1)
+
+
 def test_tree_gives_up_as_a_whole(bench: Bench) -> None:
     ended: list[ExitReason] = []
     branch = bench.plan("branch", [bench.child("leaf")], max_restarts=0)
@@ -621,6 +641,7 @@ def test_order_of_children(bench: Bench) -> None:
     assert bench.events.order("child_started") == names
     sup.stop(PATIENCE)
     assert bench.events.order("child_stopped") == names[::-1]
+    assert bench.events.wait("child_stopped").reason == SHUTDOWN
     assert [name for name, _ in bench.noted("terminate")] == names[::-1]
 
 

@@ -106,6 +106,9 @@ def test_real_periodic_timers_and_cancelling() -> None:
     ticks: Recorder[int] = Recorder()
     periodic = timers.every(0.001, lambda: ticks(1))
     distant = timers.after(3600.0, boom)
+    thread = timers._thread
+    assert thread is not None
+    assert (thread.name, thread.daemon) == ("otp-timers", True)
     ticks.wait_count(5)
     assert periodic.cancel()
     assert not thread_ended(timers, 0), "the distant one is pending"

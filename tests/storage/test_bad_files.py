@@ -16,6 +16,7 @@ from sessionkeeper import (
     PathBlocked,
     SessionNotFound,
     SessionStore,
+    StoreDamaged,
 )
 from sessionkeeper.testing import EventLog, Fault, FaultyFileSystem, Injected
 
@@ -129,6 +130,7 @@ def test_what_is_no_readable_session_file_is_left_alone(
 def test_an_unreadable_file_is_neither_absent_nor_corrupt(good: bytes, folder: Path) -> None:
     fs = FaultyFileSystem()
     fs.fail(Fault("read", PermissionError(13, "Permission denied"), name="victim.json"))
+    os.utime(folder / "victim.json")  # else nobody would read it
     with SessionStore.open(folder, watch=False, inject=Injected(fs=fs)) as store:
         assert [problem.kind for problem in store.last_recovery.problems] == ["unreadable"]
         with pytest.raises(PathBlocked):
@@ -314,3 +316,52 @@ def test_a_store_can_be_copied(good: bytes, folder: Path, tmp_path: Path) -> Non
     with SessionStore.open(tmp_path / "copy", watch=False) as store:
         assert store.load_session("good").messages == ["kept"]
         assert store.last_recovery.problems == []
+
+
+def _damage_file(folder: Path) -> None:
+    (folder / "s1.json").write_bytes(b"{")
+
+
+def _damage_backup(folder: Path) -> None:
+    (backup,) = (folder / ".sessionkeeper" / "backups" / "s1").iterdir()
+    backup.write_bytes(backup.read_bytes().replace(b"first", b"worst"))
+
+
+def _rot_file(folder: Path) -> None:
+    """Which the next opening would not even read."""
+    rot(folder / "s1.json", b"second", b"S")
+
+
+@pytest.mark.parametrize("damage", [_damage_file, _damage_backup, _rot_file])
+def test_a_strict_store_is_not_opened_with_damage_and_nothing_is_changed(
+    damage: Callable[[Path], None],
+    folder: Path,
+) -> None:
+    with SessionStore.open(folder, watch=False, recovery="strict") as store:
+        store.save_session("s1", ["first"])
+        store.save_session("s1", ["second"])
+    damage(folder)
+
+    def contents() -> dict[Path, bytes]:
+        files = [path for path in folder.rglob("*") if path.is_file()]
+        return {path: path.read_bytes() for path in files if path.name not in ("lock", "holder")}
+
+    before = contents()
+    with pytest.raises(StoreDamaged) as caught:
+        SessionStore.open(folder, watch=False, recovery="strict")
+    assert len(caught.value.problems) == 1
+    assert "s1" in caught.value.problems[0]
+    assert contents() == before
+    with SessionStore.open(folder, watch=False) as store:
+        assert store.load_session("s1").messages in (["first"], ["second"])
+    if damage is not _damage_backup:
+        SessionStore.open(folder, watch=False, recovery="strict").close()
+
+
+def test_a_hand_edit_is_no_damage(folder: Path) -> None:
+    with SessionStore.open(folder, watch=False) as store:
+        store.save_session("s1", ["first"])
+    text = (folder / "s1.json").read_text()
+    (folder / "s1.json").write_text(text.replace('"first"', '"edited"'))
+    with SessionStore.open(folder, watch=False, recovery="strict") as store:
+        assert store.load_session("s1").messages == ["edited"]

@@ -42,7 +42,8 @@ from sessionkeeper.storage.lines import encode_lines
 
 NOW = datetime(2025, 1, 1, 12, tzinfo=UTC)
 
-ids = st.text(st.characters(categories=["L", "N"]), min_size=1, max_size=10)
+# Device names of Windows (LPT0, …) are refused; with a first letter of its own none comes up.
+ids = st.text(st.characters(categories=["L", "N"]), max_size=10).map(lambda text: f"s{text}")
 positive = st.integers(1, 2**62)
 moments = st.datetimes(
     datetime(1970, 1, 2),  # noqa: DTZ001 - hypothesis adds the zone

@@ -413,7 +413,7 @@ def test_the_mailbox_is_bounded_in_bytes(folder: Path) -> None:
         folder,
         watch=False,
         max_pending_bytes=10_000,
-        call_timeout=0.05,
+        call_timeout=0.5,
     ) as store:
         go, unsubscribe = _hold(store)
         kept = store.tell(SaveSession("s1", ["x" * 6000]))
@@ -661,10 +661,10 @@ def test_the_supervision_tree_can_be_looked_at(folder: Path) -> None:
     with SessionStore.open(folder) as store:
         crash_actor(store)
         store.flush()
-        processes = _, actor, _, watcher = store.processes()
-        names = ["supervisor", "store", "checkpointer", "watcher"]
+        wait_until(lambda: {process.state for process in store.processes()} == {"ready"})
+        processes = _, actor, _, _, watcher = store.processes()
+        names = ["supervisor", "store", "checkpointer", "indexer", "watcher"]
         assert [process.name for process in processes] == names
-        assert {process.state for process in processes} == {"ready"}
         assert (actor.epoch, actor.restarts) == (2, 1)
         assert "InjectedCrash" in str(actor.last_exit)
         assert (watcher.epoch, watcher.restarts, watcher.last_exit) == (1, 0, None)

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from sessionkeeper.cli.commands.demo import demo
+from sessionkeeper.cli.commands.doctor import doctor
 from sessionkeeper.cli.commands.import_ import import_
 from sessionkeeper.cli.commands.list_ import list_
 from sessionkeeper.cli.commands.search import search
@@ -74,5 +75,6 @@ for name, command in (
     ("show", show),
     ("search", search),
     ("stats", stats),
+    ("doctor", doctor),
 ):
     app.command(name, help=help_of(command))(command)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from sessionkeeper.engine.commands import Fields, Prepared, PreparedAppend, PreparedSave
     from sessionkeeper.retention import Retention
     from sessionkeeper.session import Chunk, Removal
-    from sessionkeeper.storage.backend import Change
+    from sessionkeeper.storage.backend import Body, Change
 
 
 class Visible(Protocol):
@@ -65,11 +65,13 @@ class Transaction:
 
     Attributes:
         changes: What is to be committed, in order.
+        superseded: Bodies of versions that a later one of the same turn replaced.
         lsn: The highest log sequence number used so far.
     """
 
     def __init__(self, visible: Visible, lsn: int, clock: Clock, retention: Retention) -> None:
         self.changes: list[Change] = []
+        self.superseded: list[Body] = []
         self.lsn = lsn
         self._visible = visible
         self._clock = clock
@@ -114,7 +116,7 @@ class Transaction:
             chunks,
             base.state if isinstance(fields.state, Keep) else fields.state,
         )
-        return self._put(document)
+        return self._enter(Put(document, command.body))
 
     def append(self, command: PreparedAppend, request_id: str) -> Saved:
         """Add messages at the end; what was there before is not touched, nor even read."""
@@ -266,6 +268,9 @@ class Transaction:
             self._latest[session_id] = len(self.changes)
             self.changes.append(change)
         else:
+            before = self.changes[index]
+            if isinstance(before, Put) and before.body is not None:
+                self.superseded.append(before.body)
             self.changes[index] = change  # only the newest version is written
         self._pending[session_id] = record
         self.lsn = record.lsn

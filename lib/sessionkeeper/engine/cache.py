@@ -51,10 +51,10 @@ class SessionCache:
         """Enter a document in place of an older version."""
         session_id = document.record.session_id
         with self._lock:
-            # Also when it does not fit: the older version must not stay.
-            self._entries.pop(session_id, None)
-            if _weigh(document) <= self._entries.maxsize:
+            try:
                 self._entries[session_id] = document
+            except ValueError:  # it does not fit; the older version must not stay
+                self._entries.pop(session_id, None)
 
     def discard(self, session_id: str) -> None:
         """Forget a session."""

@@ -22,6 +22,7 @@ from sessionkeeper.storage.lines import encode_lines, weight
 if TYPE_CHECKING:
     from sessionkeeper.engine.apply import Transaction
     from sessionkeeper.session import Changes, Chunk
+    from sessionkeeper.storage.backend import Body
 
 R_co = TypeVar("R_co", covariant=True)
 
@@ -29,6 +30,9 @@ R_co = TypeVar("R_co", covariant=True)
 BASE_SIZE = 256
 MAX_TEXT = 64 * 1024
 MAX_KEY = 256
+
+# Messages of more bytes are brought to the medium by the thread that saves them.
+LARGE = 64 * 1024
 
 ABSENT = 0
 """As `expected_generation`: the session must not exist yet."""
@@ -174,6 +178,14 @@ class PreparedSave(Prepared[Saved]):
     fields: Fields
     expected_generation: int | None
     cost_given: bool
+    body: Body | None = None
+
+    def large_messages(self) -> tuple[Chunk, ...] | None:
+        """Its messages if they are too many to be written by the actor."""
+        messages = self.fields.messages
+        if isinstance(messages, Keep) or weight(messages) <= LARGE:
+            return None
+        return messages
 
     def size(self) -> int:
         """See `Prepared.size`."""

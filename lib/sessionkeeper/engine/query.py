@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from sessionkeeper.errors import InvalidQuery
 from sessionkeeper.session import Page, SessionInfo, check_tags
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from sessionkeeper.storage.documents import Record
 
@@ -93,28 +94,49 @@ def select(
     Raises:
         InvalidQuery: A negative limit, or a cursor that is not ours.
     """
+    below = position(limit, cursor)
+    if limit == 0:
+        return Page([], cursor)
+    matching = (
+        record
+        for record in newest_first
+        if (below is None or (record.lsn, record.session_id) < below) and query.matches(record)
+    )
+    more = None if limit is None else limit + 1
+    return newest_page(list(islice(matching, more)), limit)
+
+
+def newest_page(found: Sequence[Record], limit: int | None) -> Page[SessionInfo]:
+    """A page, with its cursor, of what was found.
+
+    Args:
+        found: The newest of what is wanted; one more than the limit, if there are so many.
+        limit: The size of the page; None for all.
+    """
+    shown = found if limit is None else found[:limit]
+    infos = [record.info() for record in shown]
+    if len(shown) == len(found):
+        return Page(infos, None)
+    last, following = found[len(shown) - 1 : len(shown) + 1]
+    # Two sessions have one number only where a file was copied here from another store.
+    tie = f":{last.session_id}" if following.lsn == last.lsn else ""
+    return Page(infos, f"{_CURSOR}{last.lsn}{tie}")
+
+
+def position(limit: int | None, cursor: str | None) -> tuple[int, str] | None:
+    """Before which number and id a page begins; None for the first.
+
+    Raises:
+        InvalidQuery: A negative limit, or a cursor that is not ours.
+    """
     if limit is not None and (type(limit) is not int or limit < 0):
         raise InvalidQuery(f"limit must be None or 0 or more, not {limit!r}")
-    below = _position(cursor)
-    found: list[SessionInfo] = []
-    if limit == 0:
-        return Page(found, cursor)
-    for record in newest_first:
-        if (below is not None and record.lsn >= below) or not query.matches(record):
-            continue
-        if limit is not None and len(found) == limit:
-            return Page(found, f"{_CURSOR}{found[-1].lsn}")
-        found.append(record.info())
-    return Page(found, None)
-
-
-def _position(cursor: str | None) -> int | None:
     if cursor is None:
         return None
-    digits = cursor.removeprefix(_CURSOR)
-    if digits == cursor or not digits.isascii() or not digits.isdigit():
+    digits, _, session_id = cursor.removeprefix(_CURSOR).partition(":")
+    if not cursor.startswith(_CURSOR) or not digits.isascii() or not digits.isdigit():
         raise InvalidQuery(f"{cursor!r} is not a cursor of this store")
-    return int(digits)
+    return int(digits), session_id
 
 
 def _instant(name: str, value: object) -> datetime | None:

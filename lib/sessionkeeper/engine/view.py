@@ -9,18 +9,25 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
+from sessionkeeper.engine.query import newest_page, position, select
 from sessionkeeper.errors import CorruptDocument, NotExecuted, StoreClosed
 from sessionkeeper.storage.backend import Put, RecoveryReport, Trash
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from sessionkeeper.engine.cache import SessionCache
+    from sessionkeeper.engine.catalog import Catalog
+    from sessionkeeper.engine.query import Query
+    from sessionkeeper.session import Page, SessionInfo
     from sessionkeeper.storage.backend import Backend, Change, Reconciled
     from sessionkeeper.storage.documents import Document, Record
 
 # A file that changes under a reader this often is not ours to wait for.
 _MAX_ATTEMPTS = 8
+
+# An iteration fetches so many at a time.
+_PAGE = 500
 
 
 class View:
@@ -32,6 +39,8 @@ class View:
         timeout: Seconds a read waits for a recovery, or for a publication under way.
         suspect: Called with the id of a session whose file is not as published; whoever owns the
             folder looks into it and publishes what it finds.
+        catalog: Is told of all that becomes visible, and asked for lists of sessions; None: there
+            is no index.
     """
 
     def __init__(
@@ -40,8 +49,10 @@ class View:
         cache: SessionCache,
         timeout: float,
         suspect: Callable[[str], None],
+        catalog: Catalog | None = None,
     ) -> None:
         self._suspect = suspect
+        self._catalog = catalog
         self.cache = cache
         self.last_recovery = RecoveryReport()
         self._backend = backend
@@ -62,14 +73,20 @@ class View:
 
     def recovered(self, report: RecoveryReport) -> None:
         """Show what the recovery scan found; reads go on."""
-        records = sorted(report.records.values(), key=lambda record: record.lsn)
+        records = sorted(report.records.values(), key=lambda r: (r.lsn, r.session_id))
         with self._changed:
+            changed: dict[str, Record | None] = {}
             for record in records:
                 before = self._records.get(record.session_id)
                 if before is None or before.lsn != record.lsn:
-                    self.cache.discard(record.session_id)
+                    changed[record.session_id] = record
             for session_id in self._records.keys() - report.records.keys():
+                changed[session_id] = None
+            for session_id in changed:
                 self.cache.discard(session_id)
+            if self._catalog is not None:
+                self._catalog.note(changed.items(), report.lsn)
+                self._catalog.rouse()
             self._records = {record.session_id: record for record in records}
             self._lsn = max(self._lsn, report.lsn)
             self.last_recovery = report
@@ -90,7 +107,14 @@ class View:
                 else:
                     self.cache.discard(change.record.session_id)
             self._lsn = max(self._lsn, lsn)
+            if self._catalog is not None:
+                self._catalog.note(map(_noted, batch), lsn)
             self._changed.notify_all()
+
+    def make_room(self) -> None:
+        """Wait, for a short time, if the index is too far behind what is published."""
+        if self._catalog is not None:
+            self._catalog.make_room()
 
     def reconciled(self, found: Reconciled) -> None:
         """Show what was changed by hand."""
@@ -101,6 +125,10 @@ class View:
                 self.cache.discard(record.session_id)
                 self._show(record)
             self._lsn = max(self._lsn, found.lsn)
+            if self._catalog is not None:
+                gone = dict.fromkeys(found.vanished)
+                self._catalog.note(gone.items(), found.lsn)
+                self._catalog.note(((r.session_id, r) for r in found.records), found.lsn)
             self._changed.notify_all()
 
     def close(self) -> None:
@@ -197,6 +225,70 @@ class View:
                 self._timeout / _MAX_ATTEMPTS,
             )
 
+    def search(self, query: Query, limit: int | None, cursor: str | None) -> Page[SessionInfo]:
+        """One page of the sessions that match, the one changed last first.
+
+        Whatever was published before is in it. It comes from the index; where that cannot be
+        used, from the records in memory.
+
+        Raises:
+            InvalidQuery: A negative limit, or a cursor that is not ours.
+            IndexBehind: The index did not get there in time.
+        """
+        self.wait_readable()
+        below = position(limit, cursor)
+        if self._catalog is not None and limit != 0:
+            more = None if limit is None else limit + 1
+            found = self._catalog.page(query, below, more)
+            if found is not None:
+                return newest_page(found, limit)
+        newest = self.newest_first()
+        self.wait_readable()  # after a close there are none, and that is no answer
+        return select(newest, query, limit, cursor)
+
+    def iterate(self) -> Iterator[Record]:
+        """All sessions in the order of their ids, each as it is when its turn comes.
+
+        One that is there from beginning to end is neither left out nor given twice, whatever
+        changes meanwhile.
+
+        Raises:
+            IndexBehind: The index did not get there in time.
+        """
+        last = ""
+        while (page := self._following(last)) is not None:
+            if not page:
+                return
+            yield from page
+            last = page[-1].session_id
+        with self._changed:
+            names = sorted(name for name in self._records if name > last)
+        self.wait_readable()
+        for name in names:
+            self.wait_readable()
+            record = self._records.get(name)
+            if record is not None:
+                yield record
+
+    def _following(self, session_id: str) -> list[Record] | None:
+        self.wait_readable()
+        return None if self._catalog is None else self._catalog.after(session_id, _PAGE)
+
+    def snapshot(self, begin: Callable[[], int]) -> tuple[int, int, dict[str, Record]] | None:
+        """All that is visible, as one: for comparing the index with it.
+
+        Args:
+            begin: Called at that very moment, with nothing being published.
+
+        Returns:
+            What `begin` returned, the highest log sequence number and the records; None while
+            nothing is known.
+        """
+        with self._changed:
+            if not self._readable or self._closed:
+                return None
+            return begin(), self._lsn, dict(self._records)
+
     # --- for the actor's transactions, in its own thread -------------------------------------
 
     def record(self, session_id: str) -> Record | None:
@@ -228,3 +320,8 @@ class View:
     def count(self) -> int:
         """How many sessions there are."""
         return len(self._records)
+
+
+def _noted(change: Change) -> tuple[str, Record | None]:
+    record = change.record
+    return record.session_id, None if isinstance(change, Trash) else record

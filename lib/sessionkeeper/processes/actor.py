@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from sessionkeeper.engine.apply import Transaction
-from sessionkeeper.engine.commands import CheckpointFiles
+from sessionkeeper.engine.commands import CheckpointFiles, PreparedSave
 from sessionkeeper.errors import (
     CorruptDocument,
     NotExecuted,
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from sessionkeeper.otp import Envelope
     from sessionkeeper.processes.checkpoints import Checkpoints
     from sessionkeeper.retention import Retention
-    from sessionkeeper.storage.backend import Backend, RecoveryReport
+    from sessionkeeper.storage.backend import Backend, Body, RecoveryReport
 
 # A command that was in flight in so many crashes is taken to be their cause.
 MAX_CRASHES = 3
@@ -87,6 +87,7 @@ class ActorParts:
         events: Where events go.
         checkpoints: Makes the actor's part in checkpoints, given what to call with the names of
             files that are not as published; None without a journal.
+        discard_body: Removes the staged messages of a version that will not be made.
         sync: Makes durable what was committed, at an interval; None if each commit does.
     """
 
@@ -98,6 +99,7 @@ class ActorParts:
     events: EventBus
     checkpoints: Callable[[Callable[[Sequence[str]], object]], Checkpoints] | None = None
     sync: Callable[[], None] | None = None
+    discard_body: Callable[[Body], None] = lambda _: None
 
 
 class SessionStoreActor(GenServer):
@@ -206,6 +208,9 @@ class SessionStoreActor(GenServer):
         return Transaction(parts.view, parts.view.lsn, parts.clock, parts.retention)
 
     def _refuse(self, envelope: Envelope, error: SessionKeeperError) -> None:
+        command = envelope.message.command
+        if isinstance(command, PreparedSave) and command.body is not None:
+            self._parts.discard_body(command.body)
         if isinstance(error, CorruptDocument) and error.session_id is not None:
             self.ref.post(Suspects((self._parts.backend.file_name(error.session_id),)))
         envelope.fail(error)
@@ -241,6 +246,9 @@ class SessionStoreActor(GenServer):
             self.check_fence()
             self._parts.backend.commit(transaction.changes)
             self._parts.view.publish(transaction.changes, transaction.lsn)
+            self._parts.view.make_room()
+            for body in transaction.superseded:
+                self._parts.discard_body(body)
             if self._checkpoints is not None:
                 self._checkpoints.after_commit()
 

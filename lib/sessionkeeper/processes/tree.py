@@ -9,13 +9,15 @@ from __future__ import annotations
 import itertools
 import secrets
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sessionkeeper.clock import Clock, SystemClock
 from sessionkeeper.engine.cache import SessionCache
+from sessionkeeper.engine.catalog import Catalog
+from sessionkeeper.engine.commands import PreparedSave
 from sessionkeeper.engine.view import View
-from sessionkeeper.errors import StoreClosed
+from sessionkeeper.errors import StoreClosed, StoreDamaged
 from sessionkeeper.events import Event, EventBus, logger
 from sessionkeeper.layout import Layout
 from sessionkeeper.otp import (
@@ -29,23 +31,28 @@ from sessionkeeper.otp.timer import default_timers
 from sessionkeeper.processes.actor import ActorParts, SessionStoreActor, Submission, Suspects
 from sessionkeeper.processes.checkpointer import Checkpointer
 from sessionkeeper.processes.checkpoints import Checkpoints
+from sessionkeeper.processes.indexer import Indexer, Indexing
 from sessionkeeper.processes.watcher import FolderWatcher
 from sessionkeeper.retention import Retention
+from sessionkeeper.storage.check import check
 from sessionkeeper.storage.file import FileBackend
 from sessionkeeper.storage.folder import prepare_folders
+from sessionkeeper.storage.index import Index, IndexFailed
 from sessionkeeper.storage.journaled import JournaledBackend
 from sessionkeeper.storage.lock import FolderLock
 from sessionkeeper.storage.memory import MemoryBackend
-from sessionkeeper.storage.platform import FileSystem
+from sessionkeeper.storage.platform import FileSystem, Signature
+from sessionkeeper.storage.reader import FolderReader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from sessionkeeper.config import Config
     from sessionkeeper.engine.commands import Prepared
     from sessionkeeper.otp import ExitReason, SupervisorRef
     from sessionkeeper.otp.timer import Timer
-    from sessionkeeper.storage.backend import Backend
+    from sessionkeeper.storage.backend import Backend, Body
 
 
 # Callers wait through a restart: the longest pause before one must be far below call_timeout.
@@ -130,6 +137,7 @@ class StoreTree:
 
     Raises:
         StoreLocked: Another owner is alive.
+        StoreDamaged: Part of it is damaged, and the recovery is to be strict.
         OSError: The folder cannot be created or locked.
     """
 
@@ -143,6 +151,9 @@ class StoreTree:
         # Set if there is a journal; checkpoints are none of a backend's general business.
         self.journaled: JournaledBackend | None = None
         self._checkpointer = ServerRef("sessionkeeper.checkpointer", timers=self.clock)
+        self._catalog: Catalog | None = None
+        self._indexing: Indexing | None = None
+        self._indexer = ServerRef("sessionkeeper.indexer", timers=self.clock)
         self._terminal = threading.Event()
         self._nonce = secrets.token_hex(6)
         self._numbers = itertools.count(1)
@@ -152,6 +163,8 @@ class StoreTree:
             self._lock = FolderLock(self.layout)
             self._lock.acquire(self.clock)
         try:
+            if config.recovery == "strict" and not config.in_memory:
+                self._refuse_damage(fs)
             backend = self._backend(fs)
             self.backend = injected.wrap_backend(backend) if injected.wrap_backend else backend
             self.actor = ServerRef(
@@ -166,18 +179,54 @@ class StoreTree:
                 SessionCache(config.cache_bytes, config.cache_ttl, self.clock),
                 config.call_timeout,
                 self._suspect,
+                self._catalog,
             )
+            self._indexing = self._indexing_of(backend)
             self.supervisor = self._start()
         except BaseException:
             self._release()
             raise
 
+    def _refuse_damage(self, fs: FileSystem) -> None:
+        root = self.layout.root
+        known = Index(self.layout.index).recall().files
+
+        def is_edited(path: Path) -> bool:
+            """Whether a file in which bytes were changed has another signature too, or none."""
+            status = fs.status(path)
+            before = known.get(path.stem)
+            return path.parent == self.layout.sessions and (
+                status is None or before is None or before.signature != Signature.of(status)
+            )
+
+        damage = [
+            finding
+            for finding in check(self.layout, fs, self.clock)
+            if finding.severity == "damage"
+            and not (finding.kind == "changed" and is_edited(finding.path))
+        ]
+        if damage:
+            raise StoreDamaged(
+                f"{len(damage)} things in the store at {root} are damaged",
+                path=root,
+                problems=[f"{f.kind}: {f.path.relative_to(root)}: {f.detail}" for f in damage],
+            )
+
     def _backend(self, fs: FileSystem) -> Backend:
         if self.config.in_memory:
             return MemoryBackend()
+        index = Index(self.layout.index)
+        self._catalog = Catalog(index, self.config.call_timeout)
         tell, backups = self.events.publish, self.config.max_backups
         if self.config.durability == "file":
-            return FileBackend(self.layout, self.clock, fs=fs, max_backups=backups, on_event=tell)
+            return FileBackend(
+                self.layout,
+                self.clock,
+                fs=fs,
+                max_backups=backups,
+                on_event=tell,
+                recall=index.recall,
+            )
         self.journaled = JournaledBackend(
             self.layout,
             self.clock,
@@ -185,8 +234,15 @@ class StoreTree:
             max_backups=backups,
             sync=self.config.durability == "journal",
             on_event=tell,
+            recall=index.recall,
+            on_filed=self._catalog.file,
         )
         return self.journaled
+
+    def _indexing_of(self, backend: Backend) -> Indexing | None:
+        if self._catalog is None or not isinstance(backend, FolderReader):
+            return None
+        return Indexing(self._catalog, self.view, backend.published, self.events.publish)
 
     def _start(self) -> SupervisorRef:
         self.actor.monitor(self._actor_ended)
@@ -215,6 +271,7 @@ class StoreTree:
             events=self.events,
             checkpoints=self._checkpoints if self.journaled is not None else None,
             sync=self.journaled.sync if self.journaled and config.durability == "os" else None,
+            discard_body=self.discard_body,
         )
         # Transient: drained by close(), it ends in order and must not come back.
         children = [
@@ -228,6 +285,16 @@ class StoreTree:
                     Checkpointer,
                     self.journaled,
                     self.actor,
+                ),
+            )
+        if self._catalog is not None and self._indexing is not None:
+            children.append(
+                ChildSpec.server(
+                    "indexer",
+                    self._indexer,
+                    Indexer,
+                    self._indexing,
+                    self._catalog,
                 ),
             )
         if config.watch and not config.in_memory:
@@ -260,8 +327,30 @@ class StoreTree:
     # --- use --------------------------------------------------------------------------------
 
     def submission(self, command: Prepared[Any]) -> Submission:
-        """A command with a request id that no other command of any process has."""
+        """A command with a request id that no other command of any process has.
+
+        What is large is brought to the medium now, in the caller's thread.
+
+        Raises:
+            StorageFailed: The medium refused it.
+        """
+        if isinstance(command, PreparedSave) and self.journaled is not None:
+            large = command.large_messages()
+            if large is not None:
+                body = self.journaled.stage_body(command.session_id, large)
+                command = replace(command, body=body)
         return Submission(f"{self._nonce}-{next(self._numbers):x}", command)
+
+    def discard(self, submission: Submission) -> None:
+        """Let go of what a submission brought to the medium, if it was certainly not done."""
+        command = submission.command
+        if isinstance(command, PreparedSave) and command.body is not None:
+            self.discard_body(command.body)
+
+    def discard_body(self, body: Body) -> None:
+        """Remove staged messages that no version will use."""
+        if self.journaled is not None:
+            self.journaled.discard_body(body)
 
     def wait_ready(self) -> None:
         """Wait until the first recovery scan is done, however long it takes.
@@ -295,6 +384,8 @@ class StoreTree:
     def _ended(self, reason: ExitReason) -> None:
         """The supervisor has stopped all children, by request or because it gave up."""
         self.exit_reason = reason
+        if not reason.is_crash:
+            self._finish_index()  # while there are records to compare it with
         self.view.close()
         self.events.publish(Event("stopped", detail=str(reason)))
         self._terminal.set()
@@ -316,9 +407,25 @@ class StoreTree:
         if not ended:
             logger.error("the store at %s did not stop in time", self.layout.root)
             return False
+        if self.journaled is not None:
+            self.journaled.finish_files()
+        self._finish_index()
+        self._close_index()
         self.backend.close()
         self._release()
         return done
+
+    def _finish_index(self) -> None:
+        """Do what the indexer left undone, once its thread has ended."""
+        if self._indexing is not None and self._indexer.join(0):
+            self._indexing.finish()
+
+    def _close_index(self) -> None:
+        if self._catalog is not None:
+            try:
+                self._catalog.index.close()
+            except IndexFailed as error:
+                logger.warning("the index at %s: %s", self.layout.index, error)
 
     def _release(self) -> None:
         if self._lock is not None:

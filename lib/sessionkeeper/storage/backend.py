@@ -10,6 +10,7 @@ from sessionkeeper.errors import CorruptDocument, SessionKeeperError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from datetime import datetime
+    from hashlib import blake2b
     from pathlib import Path
 
     from sessionkeeper.session import Chunk, Saved
@@ -17,10 +18,33 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
+class Body:
+    """The messages of a large version, written and synced by the thread that sent it.
+
+    Attributes:
+        session_id: Whose they are.
+        temporary: The file that begins with them.
+        length: How many bytes of it.
+        digest: The checksum of those.
+    """
+
+    session_id: str
+    temporary: Path
+    length: int
+    digest: blake2b
+
+
+@dataclass(frozen=True, slots=True)
 class Put:
-    """Store this version of a session, in place of the one before."""
+    """Store this version of a session, in place of the one before.
+
+    Attributes:
+        document: The version.
+        body: Its messages, if they are on the medium already.
+    """
 
     document: Document
+    body: Body | None = field(default=None, compare=False)
 
     @property
     def record(self) -> Record:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import socket
 import stat
-from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
@@ -31,8 +30,7 @@ from sessionkeeper.storage import trash
 from sessionkeeper.storage.backend import Problem
 from sessionkeeper.storage.backups import is_backup
 from sessionkeeper.storage.documents import decode_document
-from sessionkeeper.storage.entries import ReferenceEntry
-from sessionkeeper.storage.examine import examine
+from sessionkeeper.storage.examine import Valid, examine
 from sessionkeeper.storage.frames import BLOCK, HEADER, frames_in, journal_id_of, looks_begun
 from sessionkeeper.storage.journal import Journal, segment_paths
 from sessionkeeper.storage.lock import read_holder
@@ -41,12 +39,12 @@ from sessionkeeper.storage.replay import Entries, Hands, replay
 from sessionkeeper.storage.trash import TrashFolder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Generator, Iterator
 
     from sessionkeeper.clock import Clock
     from sessionkeeper.storage.backend import Trash
     from sessionkeeper.storage.documents import Document, Record
-    from sessionkeeper.storage.entries import Entry
+    from sessionkeeper.storage.entries import ReferenceEntry, TrashEntry
     from sessionkeeper.storage.frames import Frame
     from sessionkeeper.storage.journal import Log
     from sessionkeeper.storage.pending import Pending
@@ -221,20 +219,13 @@ class _Check:
     def _check_replay(self) -> Iterator[Finding]:
         """What the journal adds to the files must have something to stand on."""
         for session_id, own in self._entries.by_session.items():
-            stem = self._stem_of(session_id)
-            hands = Hands(
-                self._load_reference,
-                _leave,
-                lambda entry, stem=stem: self._trash.holds(  # type: ignore[misc]
-                    entry.lsn,
-                    stem,
-                    entry.base_lsn,
-                ),
-            )
+            hands = Hands(self._load_reference, _leave, self._is_removed)
             for detail in replay(own, self._filed.get(session_id), hands).problems:
-                yield _damage(
-                    "journal", self._layout.sessions / (stem + SUFFIX), detail, session_id
-                )
+                path = self._layout.sessions / (self._stem_of(session_id) + SUFFIX)
+                yield _damage("journal", path, detail, session_id)
+
+    def _is_removed(self, entry: TrashEntry) -> bool:
+        return self._trash.holds(entry.lsn, self._stem_of(entry.session_id), entry.base_lsn)
 
     def _stem_of(self, session_id: str) -> str:
         hashed = hashed_stem(session_id)
@@ -275,26 +266,27 @@ class _Check:
         detail = f"{newer.name} holds generation {max(ours, theirs)} of the same session"
         yield _damage("duplicate", older, detail, record.session_id)
 
-    def _check_document(self, path: Path, stem: str) -> Iterator[Finding]:
+    def _check_document(self, path: Path, stem: str) -> Generator[Finding, None, Document | None]:
         """Report what is wrong with a document; returns it if it can be used."""
-        # A generator that returns a value: its caller takes it from `yield from`.
         yield from self._check_mode(path)
         try:
             found = examine(self._fs, path, None, self._clock.now(), stem)
-            own = not isinstance(found, Problem) and not found.ours and self._is_signed(path)
+            changed = isinstance(found, Valid) and not found.ours and self._was_ours(path, found)
         except FileNotFoundError:
             return None  # replaced or moved meanwhile
         if isinstance(found, Problem):
             severity: Severity = "notice" if found.kind in _LEFT_ALONE else "damage"
             yield Finding(_KINDS[found.kind], path, None, found.detail, severity)
             return None
-        if own:
+        if changed:
             detail = "it is not as it was written: edited by hand, or changed by the medium"
             yield _damage("changed", path, detail, found.document.record.session_id)
         return found.document
 
-    def _is_signed(self, path: Path) -> bool:
-        return b'"checksum"' in b"".join(self._fs.read(path)[0])[-_TAIL:]
+    def _was_ours(self, path: Path, found: Valid) -> bool:
+        """Whether the store wrote it once: a hand-made file has neither number nor checksum."""
+        numbered = found.document.record.lsn > 0
+        return numbered or b'"checksum"' in b"".join(self._fs.read(path)[0])[-_TAIL:]
 
     def _check_backups(self) -> Iterator[Finding]:
         for folder in self._paths_in(self._layout.backups):
@@ -342,7 +334,7 @@ class _Check:
         named = self._entries.temporaries()
         for path in sorted(self._paths_in(self._layout.temporaries)):
             yield from self._check_mode(path)
-            if path.name not in named:
+            if path.name not in named and self._fs.status(path) is not None:
                 yield _notice("left-over", path, "it was not published, or not yet")
 
     def _check_quarantine(self) -> Iterator[Finding]:

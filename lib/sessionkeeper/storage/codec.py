@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 import orjson
 
@@ -17,6 +17,10 @@ from sessionkeeper.errors import InvalidValue
 # orjson writes 254 levels; a document adds two around a message.
 MAX_DEPTH = 250
 _INT_MIN, _INT_MAX = -(2**63), 2**64 - 1
+
+# What JSON gives back as it was, by its exact type: a subclass may compare as it likes.
+_UNCHANGED: Final = frozenset([str, int, bool, type(None)])
+_FEW: Final = 16
 
 # Without these orjson would write datetimes and dataclasses as something else in silence.
 _STRICT = orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_DATACLASS
@@ -39,9 +43,31 @@ def encode(value: Any, *, where: str = "value") -> bytes:
         encoded = orjson.dumps(value, option=_STRICT)
     except (orjson.JSONEncodeError, RecursionError, ValueError) as error:
         raise InvalidValue(_culprit(value, where) or f"{where}: {error}") from error
-    if not _same(orjson.loads(encoded), value):
+    if not _is_plain(value) and not _same(orjson.loads(encoded), value):
         raise InvalidValue(_culprit(value, where) or f"{where} would not come back equal")
     return encoded
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether it is small and holds nothing that JSON could change, so that trying it is no use.
+
+    Encoding has refused numbers of more than 64 bits, lone surrogates and keys that are no str.
+    """
+    stack = [value]
+    while stack:
+        item = stack.pop()
+        kind = type(item)
+        if kind in _UNCHANGED:
+            continue
+        if kind is dict:
+            stack += item.values()
+        elif kind is list:
+            stack += item
+        elif kind is not float or not math.isfinite(item):
+            return False
+        if len(stack) > _FEW:
+            return False  # trying it is faster than walking it
+    return True
 
 
 def _same(decoded: Any, value: Any) -> bool:

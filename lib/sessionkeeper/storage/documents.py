@@ -30,10 +30,11 @@ from sessionkeeper.storage.lines import (
     encode_lines,
     interleaved,
     last_lines,
+    weight,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from sessionkeeper.session import Chunk
 
@@ -196,29 +197,73 @@ class Document:
 def encode_document(document: Document) -> list[Chunk]:
     """The bytes of the file, in chunks for one gathered write."""
     record = document.record
+    begun = encode_beginning(record.session_id, record.namespace, document.chunks)
+    return [*begun.parts, encode_ending(document, begun.digest)]
+
+
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """All of a file that the caller knows: everything down to the last message.
+
+    Attributes:
+        parts: Its bytes, for one gathered write.
+        digest: The checksum so far.
+    """
+
+    parts: list[Chunk] = field(repr=False)
+    digest: blake2b
+
+    @property
+    def length(self) -> int:
+        """Bytes of all parts together."""
+        return weight(self.parts)
+
+
+def encode_beginning(session_id: str, namespace: str, chunks: Iterable[Chunk]) -> Beginning:
+    """The bytes of a file down to its last message."""
     head = b'{"format":"%s","version":%d,"session_id":%s,"namespace":%s' % (
         FORMAT.encode(),
         VERSION,
-        encode(record.session_id),
-        encode(record.namespace),
+        encode(session_id),
+        encode(namespace),
     )
-    before = head + _HEAD_END + _MESSAGES
-    after = b"%s%s%s%s,\n%s" % (
+    parts = [head + _HEAD_END + _MESSAGES, *interleaved(chunks)]
+    digest = blake2b(digest_size=16)
+    for part in parts:
+        digest.update(part)
+    return Beginning(parts, digest)
+
+
+def encode_ending(document: Document, digest: blake2b) -> bytes:
+    """The bytes behind the last message.
+
+    Args:
+        document: The version.
+        digest: The checksum of what stands before; it stays as it is.
+    """
+    ending = b"%s%s%s%s,\n%s" % (
         b"\n" if document.chunks else b"",
         _MESSAGES_END,
         _STATE,
         document.state,
-        _encode_record(record),
+        _encode_record(document.record),
     )
-    parts = [before, *interleaved(document.chunks), after]
-    digest = blake2b(digest_size=16)
-    for part in parts:
-        digest.update(part)
-    return [*parts, _tail(digest.hexdigest())]
+    digest = digest.copy()
+    digest.update(ending)
+    return ending + _tail(digest.hexdigest())
 
 
 def _tail(checksum: str) -> bytes:
     return _CHECKSUM + checksum.encode() + b'"}\n'
+
+
+def encode_record(record: Record) -> bytes:
+    """What the actor assigned to one version, as an object of its own."""
+    head = b'{"session_id":%s,"namespace":%s,' % (
+        encode(record.session_id),
+        encode(record.namespace),
+    )
+    return head + _encode_record(record) + b"}"
 
 
 def _encode_record(record: Record) -> bytes:
@@ -299,6 +344,19 @@ def _decode_parts(text: Pieces, covered: int) -> Document:
     record = _record_of({**head, **fields}, message_count=int(fields["message_count"]))
     state = text[state_start + len(_STATE) : state_end - 1]
     return Document(record, Lines(text.lines(messages_start, messages_end - 1)), state)
+
+
+def decode_record(data: bytes) -> Record:
+    """What `encode_record` wrote.
+
+    Raises:
+        CorruptDocument: It is nothing of the kind.
+    """
+    try:
+        fields = decode(data)
+        return _record_of(fields, message_count=int(fields["message_count"]))
+    except (ValueError, TypeError, KeyError) as error:
+        raise CorruptDocument(f"not a record: {error}") from error
 
 
 def _digest(text: Pieces, covered: int) -> str:

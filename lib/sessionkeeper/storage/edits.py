@@ -19,7 +19,7 @@ from sessionkeeper.storage.folder import SessionFolder
 from sessionkeeper.storage.platform import Signature
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Container, Sequence
     from pathlib import Path
 
     from sessionkeeper.storage.documents import Document, Record
@@ -34,13 +34,22 @@ class EditableFolder(SessionFolder):
 
     # --- when the store comes up ------------------------------------------------------------
 
-    def _scan_folder(self, report: RecoveryReport) -> list[tuple[Path, Valid, Known | None]]:
+    def _scan_folder(
+        self,
+        report: RecoveryReport,
+        unsure: Container[str] = (),
+    ) -> list[tuple[Path, Valid, Known | None]]:
         """Examine every file and enter what can be used; returns what was made by hand.
 
-        A file whose signature is as it was published is not read again, so that a restart within
-        one process is quick.
+        A file whose signature is as it was published is not read again, neither by the process
+        that published it nor, if the index knows it, by the next.
+
+        Args:
+            report: What is found goes in here.
+            unsure: Ids of sessions whose files may not have reached the medium: after a power
+                loss such a file can have the right signature and the wrong bytes.
         """
-        before = self._files
+        before = {**self._recalled(report, unsure), **self._files}
         self._start_over()
         hand_made: list[tuple[Path, Valid, Known | None]] = []
         for path in self._session_paths():
@@ -51,7 +60,21 @@ class EditableFolder(SessionFolder):
             valid = self._scan(path, known, report)
             if valid is not None and _is_hand_made(valid, known):
                 hand_made.append((path, valid, known))
+        self._recall = None
         return hand_made
+
+    def _recalled(self, report: RecoveryReport, unsure: Container[str]) -> dict[str, Known]:
+        """What other processes published, when this one comes up; later it knows for itself."""
+        if self._recall is None:
+            return {}
+        recalled = self._recall()
+        # A number is never used twice, also if the file with the highest is gone.
+        report.lsn = max(report.lsn, recalled.lsn)
+        return {
+            stem: known
+            for stem, known in recalled.files.items()
+            if known.record.session_id not in unsure
+        }
 
     def _heal_at_recovery(self, report: RecoveryReport) -> None:
         """Bring back the sessions whose files were just set aside, from the newest copy."""

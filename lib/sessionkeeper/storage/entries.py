@@ -30,7 +30,7 @@ from sessionkeeper.storage.documents import (
     Request,
     decode_document,
 )
-from sessionkeeper.storage.lines import JOINT, interleaved
+from sessionkeeper.storage.lines import interleaved
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -110,7 +110,7 @@ class AppendEntry:
     @property
     def added(self) -> int:
         """How many messages it adds."""
-        return self.lines.count(JOINT) + 1 if self.lines else 0
+        return self.lines.count(b"\n") + 1 if self.lines else 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from sessionkeeper.storage.backend import Append, CommitUncertain, Put, Recovery
 from sessionkeeper.storage.documents import encode_document
 from sessionkeeper.storage.edits import EditableFolder
 from sessionkeeper.storage.folder import Staged
+from sessionkeeper.storage.index import Recalled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -61,8 +62,16 @@ class FileBackend(EditableFolder):
         fs: FileSystem | None = None,
         max_backups: int = 5,
         on_event: Callable[[Event], None] = lambda _: None,
+        recall: Callable[[], Recalled] = Recalled,
     ) -> None:
-        super().__init__(layout, clock, fs=fs, max_backups=max_backups, on_event=on_event)
+        super().__init__(
+            layout,
+            clock,
+            fs=fs,
+            max_backups=max_backups,
+            on_event=on_event,
+            recall=recall,
+        )
         # Files published by a commit whose last sync failed: they are there, maybe not durably.
         self._doubtful: set[str] = set()
         # Removals that were moved, and whose own folder a crash may have left unsynced.

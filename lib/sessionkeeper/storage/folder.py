@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import secrets
 import stat
@@ -15,6 +16,7 @@ from sessionkeeper.storage import trash
 from sessionkeeper.storage.backups import Backups
 from sessionkeeper.storage.documents import decode_document
 from sessionkeeper.storage.examine import Known
+from sessionkeeper.storage.index import Recalled
 from sessionkeeper.storage.platform import FileSystem, Signature
 from sessionkeeper.storage.quarantine import Quarantine
 from sessionkeeper.storage.reader import FolderReader
@@ -47,12 +49,24 @@ class Staged:
 
 
 def prepare_folders(fs: FileSystem, layout: Layout) -> None:
-    """Create the folders of a store that are missing, and make their names durable."""
-    missing = [folder for folder in layout.folders() if fs.status(folder) is None]
-    for folder in missing:
-        fs.make_folder(folder)
-    for parent in dict.fromkeys(folder.parent for folder in missing):
-        fs.sync_folder(parent)
+    """Create the folders of a store that are missing, and make their names durable.
+
+    A process may be killed between the two: only the last folder says that all others are durable,
+    so it is made when they are, and its own name is synced each time.
+    """
+    *others, last = layout.folders()
+    missing = [folder for folder in others if fs.status(folder) is None]
+    if missing or fs.status(last) is None:
+        for folder in missing:
+            fs.make_folder(folder)
+        for parent in dict.fromkeys(folder.parent for folder in others):
+            fs.sync_folder(parent)
+        for parent in layout.root.parent.parents:
+            # They may be as new as the store, or not ours to open.
+            with contextlib.suppress(OSError):
+                fs.sync_folder(parent)
+        fs.make_folder(last)
+    fs.sync_folder(last.parent)
 
 
 class SessionFolder(FolderReader, ABC):
@@ -66,6 +80,7 @@ class SessionFolder(FolderReader, ABC):
         fs: The file system.
         max_backups: How many replaced versions of each session are kept.
         on_event: Called for whatever is found or done that nobody asked for.
+        recall: Says, once, what files were published before, so that they need not be read.
     """
 
     def __init__(
@@ -76,9 +91,11 @@ class SessionFolder(FolderReader, ABC):
         fs: FileSystem | None = None,
         max_backups: int = 5,
         on_event: Callable[[Event], None] = lambda _: None,
+        recall: Callable[[], Recalled] = Recalled,
     ) -> None:
         super().__init__(layout, fs or FileSystem(), clock)
         self._on_event = on_event
+        self._recall: Callable[[], Recalled] | None = recall
         # Not the process id: in a container the next process has the same, and a temporary that
         # the journal names outlives the one that wrote it.
         self._run = secrets.token_hex(6)

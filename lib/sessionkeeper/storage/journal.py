@@ -305,6 +305,8 @@ class Journal:
             OSError: A segment cannot be read, or the medium refuses it.
         """
         log = self.read()
+        # A segment that nobody synced the name of must not be written to.
+        self._fs.sync_folder(self._folder)
         # What was read may only be in memory: a process that died had no time to sync it.
         used = [segment for segment in self._used if segment.newest >= self._oldest]
         doubtful = [segment for segment in used if not self._is_durable(segment)]

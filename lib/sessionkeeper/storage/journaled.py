@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ from sessionkeeper.events import Event
 from sessionkeeper.session import Chunk
 from sessionkeeper.storage.backend import (
     Append,
+    Body,
     CommitUncertain,
     Problem,
     Put,
@@ -22,7 +24,7 @@ from sessionkeeper.storage.backend import (
     RecoveryReport,
     Trash,
 )
-from sessionkeeper.storage.documents import encode_document
+from sessionkeeper.storage.documents import encode_beginning, encode_document, encode_ending
 from sessionkeeper.storage.edits import DAMAGED, EditableFolder
 from sessionkeeper.storage.entries import (
     ForgetEntry,
@@ -33,6 +35,7 @@ from sessionkeeper.storage.entries import (
     trash_entry,
 )
 from sessionkeeper.storage.folder import Staged
+from sessionkeeper.storage.index import Recalled
 from sessionkeeper.storage.journal import Journal, JournalFailed
 from sessionkeeper.storage.lines import weight
 from sessionkeeper.storage.pending import Pending
@@ -45,8 +48,8 @@ if TYPE_CHECKING:
     from sessionkeeper.clock import Clock
     from sessionkeeper.layout import Layout
     from sessionkeeper.storage.backend import Change
-    from sessionkeeper.storage.documents import Document
-    from sessionkeeper.storage.entries import Entry
+    from sessionkeeper.storage.documents import Document, Record
+    from sessionkeeper.storage.entries import Entry, TrashEntry
     from sessionkeeper.storage.examine import Known, Valid
     from sessionkeeper.storage.journal import Log
     from sessionkeeper.storage.platform import FileSystem
@@ -60,7 +63,7 @@ REWRITE_BYTES = 1024 * 1024
 # So many sessions are prepared, and then renamed, together.
 GROUP = 64
 
-Body = list[Chunk]
+JournalRecord = list[Chunk]
 
 
 @dataclass(slots=True)
@@ -70,14 +73,14 @@ class Checkpoint:
     Attributes:
         up_to: The last frame that it makes superfluous.
         sessions: The sessions whose files are behind.
-        files: Published files whose bytes may not be durable yet, by stem.
+        files: Published files whose bytes may not be durable yet: the version of each, by stem.
         removals: Folders of removals that may not be durable yet, by session.
         full: Whether long sessions are rewritten too, however little was added to them.
     """
 
     up_to: int
     sessions: list[str]
-    files: set[str]
+    files: dict[str, int]
     removals: dict[str, Path]
     full: bool
 
@@ -101,6 +104,8 @@ class JournaledBackend(EditableFolder):
         max_backups: How many replaced versions of each session are kept.
         sync: Whether each commit is on the medium when it returns; else `sync` makes it so.
         on_event: Called for whatever is found or done that nobody asked for.
+        recall: See `SessionFolder`.
+        on_filed: Called with each version that a checkpoint brought into its file.
     """
 
     def __init__(
@@ -112,17 +117,30 @@ class JournaledBackend(EditableFolder):
         max_backups: int = 5,
         sync: bool = True,
         on_event: Callable[[Event], None] = lambda _: None,
+        recall: Callable[[], Recalled] = Recalled,
+        on_filed: Callable[[Record], object] = lambda _: None,
     ) -> None:
-        super().__init__(layout, clock, fs=fs, max_backups=max_backups, on_event=on_event)
+        super().__init__(
+            layout,
+            clock,
+            fs=fs,
+            max_backups=max_backups,
+            on_event=on_event,
+            recall=recall,
+        )
+        self._on_filed = on_filed
         self._sync = sync
         self._journal = Journal(self._fs, layout.journal)
-        # Files renamed since the last checkpoint, whose bytes are not synced.
-        self._unsynced: set[str] = set()
+        # Files renamed since the last checkpoint, whose bytes are not synced: the LSN of each.
+        self._unsynced: dict[str, int] = {}
         # Removals since then, by session, whose folders are not synced.
         self._unsynced_removals: dict[str, Path] = {}
         # Files whose sync failed: what memory shows of them proves nothing.
         self._doubtful: set[str] = set()
+        # Removals of these sessions, likewise.
+        self._doubtful_removals: set[str] = set()
         self._suspended = False
+        self._files_finished = False
 
     @property
     def live_bytes(self) -> int:
@@ -144,15 +162,19 @@ class JournaledBackend(EditableFolder):
             entries = [self._stage(change, staged) for change in batch]
             self._log(entries)
         except (OSError, SessionKeeperError) as error:
+            unknown = isinstance(error, OutcomeUnknown)
             for put in staged.values():
-                self._remove_temporary(put.temporary)
+                # What may be decided all the same names those of large versions; the next
+                # recovery sweeps them.
+                if not unknown or put.signature.size <= INLINE_BYTES:
+                    self._remove_temporary(put.temporary)
             if isinstance(error, SessionKeeperError):
                 raise
             raise StorageFailed(f"nothing was written: {error}", path=self._layout.root) from error
         for change in batch:
             self._apply(change, staged.get(id(change)))
 
-    def _log(self, entries: Sequence[Body]) -> None:
+    def _log(self, entries: Sequence[JournalRecord]) -> None:
         try:
             self._journal.append(entries, sync=self._sync)
         except JournalFailed as error:
@@ -170,7 +192,7 @@ class JournaledBackend(EditableFolder):
             self._suspended = True
             self._on_event(Event("suspended", None, reason, self._layout.root))
 
-    def _stage(self, change: Change, staged: dict[int, Staged]) -> Body:
+    def _stage(self, change: Change, staged: dict[int, Staged]) -> JournalRecord:
         """Do what may fail before anything is decided; returns the journal record."""
         if isinstance(change, Trash):
             return trash_entry(change)
@@ -180,6 +202,12 @@ class JournaledBackend(EditableFolder):
             return append_entry(change)
         document = change.document
         stem = self._stem_for_put(document)
+        if change.body is not None:
+            whole = self._completed(change.body, document, stem)
+            if whole is not None:
+                staged[id(change)] = whole
+                name = whole.temporary.name
+                return reference_entry(change.body.session_id, change.record.lsn, name)
         pieces = encode_document(document)
         temporary = self._new_temporary()
         if weight(pieces) <= INLINE_BYTES:
@@ -192,6 +220,47 @@ class JournaledBackend(EditableFolder):
         self._fs.sync_folder(self._layout.temporaries)
         record = document.record
         return reference_entry(record.session_id, record.lsn, temporary.name)
+
+    def stage_body(self, session_id: str, messages: Sequence[Chunk]) -> Body:
+        """Bring the messages of a large version to the medium; called from any thread.
+
+        So that the actor, and everybody who waits for it, need not.
+
+        Raises:
+            StorageFailed: The medium refused.
+        """
+        beginning = encode_beginning(session_id, "", messages)
+        temporary = self._new_temporary()
+        try:
+            self._fs.write_new(temporary, beginning.parts)
+            # The journal's record is no use without the name of the temporary.
+            self._fs.sync_folder(self._layout.temporaries)
+        except OSError as error:
+            self._remove_temporary(temporary)
+            raise StorageFailed(
+                f"nothing was written: {error}",
+                session_id=session_id,
+                path=self._layout.root,
+            ) from error
+        return Body(session_id, temporary, beginning.length, beginning.digest)
+
+    def discard_body(self, body: Body) -> None:
+        """Remove messages that no version will use; from any thread."""
+        self._remove_temporary(body.temporary)
+
+    def _completed(self, body: Body, document: Document, stem: str) -> Staged | None:
+        """The version whose messages are staged; None if they are gone, or not all of it fits.
+
+        A recovery sweeps what no journal record names; then the version is written anew.
+        """
+        if document.record.namespace:
+            return None
+        ending = encode_ending(document, body.digest)
+        try:
+            signature = self._fs.rewrite_end(body.temporary, [ending], body.length)
+        except FileNotFoundError:
+            return None
+        return Staged(document, stem, body.temporary, signature)
 
     # --- what is decided is done, now or at a checkpoint ------------------------------------
 
@@ -215,7 +284,7 @@ class JournaledBackend(EditableFolder):
             except OSError as error:
                 self._tell("ignored", self._path(staged.stem), f"not renamed yet: {error}")
             else:
-                self._unsynced.add(staged.stem)
+                self._unsynced[staged.stem] = document.record.lsn
                 self._pending.pop(session_id, None)
                 return
         self._names.bind(session_id, staged.stem)
@@ -232,10 +301,19 @@ class JournaledBackend(EditableFolder):
         removed version would be nowhere.
         """
         folder = self._unsynced_removals.get(session_id)
-        if folder is not None:
-            self._fs.sync_folder(folder)
+        if folder is None:
+            return
+        try:
+            if session_id in self._doubtful_removals:
+                # A sync of it failed, and another would prove nothing.
+                self._trash.renew(folder, self._new_temporary)
+                self._doubtful_removals.discard(session_id)
+            self._trash.settle(folder)
             self._trash.sync()
-            del self._unsynced_removals[session_id]
+        except OSError:
+            self._doubtful_removals.add(session_id)
+            raise
+        del self._unsynced_removals[session_id]
 
     def _move_removed(self, session_id: str) -> bool:
         """Move a removed session's file to the trash; False if the medium refuses."""
@@ -243,19 +321,24 @@ class JournaledBackend(EditableFolder):
         if change is None:
             return True
         stem = self._names.stem_for(session_id)
+        pending = self._pending.get(session_id)
+        # A session that was made under that name since waits until this one is out of its way.
+        anew = pending is not None and pending.begins_after(change.lsn)
         try:
-            self._trash_now(change, stem)
+            self._trash_now(change, stem, None if anew else pending)
         except (OSError, SessionKeeperError) as error:  # its record is in the journal all the same
             self._tell("ignored", self._path(stem), f"not moved to the trash yet: {error}")
             return False
-        self._pending.pop(session_id, None)
         del self._unmoved[session_id]
+        if anew:
+            self._names.bind(session_id, stem)
+        else:
+            self._pending.pop(session_id, None)
         return True
 
-    def _trash_now(self, change: Trash, stem: str) -> None:
+    def _trash_now(self, change: Trash, stem: str, pending: Pending | None) -> None:
         session_id = change.record.session_id
         folder = self._trash.stage(change, stem, sync=False)
-        pending = self._pending.get(session_id)
         if pending is not None:
             # The trash gets the session with all that was appended to it.
             whole = self._whole(session_id, pending)
@@ -264,7 +347,7 @@ class JournaledBackend(EditableFolder):
                 signature = self._fs.write_new(temporary, encode_document(whole))
                 self._publish(Staged(whole, stem, temporary, signature))
         self._move_to_trash(stem, session_id, folder)
-        self._unsynced.discard(stem)
+        self._unsynced.pop(stem, None)
         self._unsynced_removals[session_id] = folder
 
     # --- recovery ---------------------------------------------------------------------------
@@ -283,7 +366,7 @@ class JournaledBackend(EditableFolder):
         self._pending, self._unmoved = {}, {}
         self._trash.sweep()
         published = dict(self._files)
-        hand_made = self._scan_folder(report)
+        hand_made = self._scan_folder(report, entries.by_session)
         self._forget_vanished(published, entries, report)
         self._set_aside(report.problems)
         damaged = self._backups_of_damaged(report)
@@ -366,8 +449,8 @@ class JournaledBackend(EditableFolder):
             self._tell("damaged", problem.path, problem.detail, session_id)
         stem = self._names.stem_for(session_id)
         if found.record is not None:
-            self._unsynced.add(stem)  # it may have been renamed and not synced
-        elif stem in self._files:
+            self._unsynced[stem] = found.record.lsn  # it may have been renamed and not synced
+        elif stem in self._files and session_id not in self._unmoved:
             self._put_back(stem, session_id, report)
 
     def _replay_removal(self, change: Trash, pending: Pending | None) -> None:
@@ -376,6 +459,20 @@ class JournaledBackend(EditableFolder):
             self._pending[session_id] = pending
         self._unmoved[session_id] = change
         self._move_removed(session_id)
+
+    def _lies_in_trash(self, entry: TrashEntry, stem: str) -> bool:
+        """Whether the session was moved to the trash; what a crash left undone is done."""
+        moved = self._trash.moved(entry.lsn, stem, entry.base_lsn)
+        if moved is None:
+            return False
+        if not self._trash.is_named(entry.lsn, stem):
+            change = Trash(moved.record, entry.lsn, entry.reason, entry.at, entry.request_id)
+            self._trash.stage(change, stem, sync=False)
+        # Nothing tells whether the move is durable, or was only seen in memory.
+        with contextlib.suppress(OSError):
+            self._sync_removal(entry.session_id)  # an earlier one of that session
+        self._unsynced_removals[entry.session_id] = self._trash.folder_of(entry.lsn, stem)
+        return True
 
     def _put_back(self, stem: str, session_id: str, report: RecoveryReport) -> None:
         """Take a file that was removed, lies complete in the trash, and is there all the same."""
@@ -457,13 +554,16 @@ class JournaledBackend(EditableFolder):
             return None
         for session_id in list(self._unmoved):
             self._move_removed(session_id)
+        for session_id in list(self._doubtful_removals):
+            with contextlib.suppress(OSError):  # tried again the next time
+                self._sync_removal(session_id)
         doubtful = [
             self._files[stem].record.session_id for stem in self._doubtful & set(self._files)
         ]
         return Checkpoint(
             self._journal.sequence,
             [*self._pending, *doubtful],
-            set(self._unsynced),
+            dict(self._unsynced),
             dict(self._unsynced_removals),
             full,
         )
@@ -534,20 +634,19 @@ class JournaledBackend(EditableFolder):
         record = staged.document.record
         pending = self._pending.get(record.session_id)
         known = self._files.get(staged.stem)
-        doubtful = staged.stem in self._doubtful
-        if known is not None and known.record.lsn >= record.lsn and not doubtful:
-            return False
-        if self._names.find(record.session_id) != staged.stem or (pending is None and not doubtful):
+        if self._is_behind(staged, pending, known):
             return False
         if known is not None and not self._unchanged(self._path(staged.stem), known):
             suspects.append(self._path(staged.stem).name)
             return False
         try:
+            self._sync_removal(record.session_id)
             self._publish(staged)
         except OSError as error:
             self._tell("ignored", self._path(staged.stem), f"not renamed yet: {error}")
             return False
         self._doubtful.discard(staged.stem)
+        self._on_filed(record)
         left = None if pending is None else pending.after(record.lsn)
         if left is None:
             self._pending.pop(record.session_id, None)
@@ -555,13 +654,28 @@ class JournaledBackend(EditableFolder):
             self._pending[record.session_id] = left
         return True
 
+    def _is_behind(self, staged: Staged, pending: Pending | None, known: Known | None) -> bool:
+        """Whether a prepared file is not what the session's file should be any more."""
+        record = staged.document.record
+        doubtful = staged.stem in self._doubtful
+        if known is not None:
+            lsn = known.record.lsn
+            if lsn > record.lsn or (lsn == record.lsn and not doubtful):
+                return True
+        if self._names.find(record.session_id) != staged.stem or (pending is None and not doubtful):
+            return True
+        if record.session_id in self._unmoved:
+            return True  # what was removed has to go first
+        # A later version may be there that could not be renamed.
+        return pending is not None and pending.begins_after(record.lsn)
+
     def carry(self, checkpoint: Checkpoint) -> None:
         """Write again into the journal what the checkpoint could not bring into the files.
 
         Raises:
             SessionKeeperError: The journal cannot be written; the checkpoint frees nothing.
         """
-        entries: list[Body] = []
+        entries: list[JournalRecord] = []
         for session_id in dict.fromkeys((*checkpoint.sessions, *self._unmoved)):
             pending = self._pending.get(session_id)
             unmoved = self._unmoved.get(session_id)
@@ -585,7 +699,7 @@ class JournaledBackend(EditableFolder):
         self._fs.sync_files(self._layout.sessions, paths)
         for folder in checkpoint.removals.values():
             if self._fs.status(folder) is not None:
-                self._fs.sync_folder(folder)
+                self._trash.settle(folder)
         self._fs.sync_folder(self._layout.sessions)
         self._trash.sync()
 
@@ -595,11 +709,15 @@ class JournaledBackend(EditableFolder):
         Raises:
             StorageFailed: The journal cannot be written; nothing is freed.
         """
+        settled = settled and self._settle_late_removals(checkpoint)
         if not settled:
             # The kernel says so once; then it calls the lost pages clean. They are written anew.
-            self._doubtful |= checkpoint.files
+            self._doubtful |= checkpoint.files.keys()
+            self._doubtful_removals |= checkpoint.removals.keys()
             return
-        self._unsynced -= checkpoint.files
+        for stem, lsn in checkpoint.files.items():
+            if self._unsynced.get(stem) == lsn:  # else it was renamed anew meanwhile
+                del self._unsynced[stem]
         for session_id, folder in checkpoint.removals.items():
             if self._unsynced_removals.get(session_id) == folder:
                 del self._unsynced_removals[session_id]
@@ -608,6 +726,24 @@ class JournaledBackend(EditableFolder):
         except JournalFailed as error:
             self._suspend(str(error))
             raise StorageFailed(f"{error}", path=self._layout.journal) from error
+
+    def _settle_late_removals(self, checkpoint: Checkpoint) -> bool:
+        """Make removals durable that took away a file before the checkpoint could sync it."""
+        concerned = {self._names.stem_for(session_id) for session_id in checkpoint.sessions}
+        concerned |= checkpoint.files.keys()
+        late = [
+            session_id
+            for session_id, folder in self._unsynced_removals.items()
+            if checkpoint.removals.get(session_id) != folder
+            and self._names.stem_for(session_id) in concerned
+        ]
+        try:
+            for session_id in late:
+                self._sync_removal(session_id)
+        except OSError as error:
+            self._tell("ignored", self._layout.trash, f"not durable yet: {error}")
+            return False
+        return True
 
     def checkpoint(self, *, full: bool) -> bool:
         """Do a whole checkpoint in this thread, which is the one that commits.
@@ -648,14 +784,22 @@ class JournaledBackend(EditableFolder):
             self._suspend(str(error))
             raise StorageFailed(f"{error}", path=self._layout.journal) from error
 
-    def close(self) -> None:
-        """Bring the files up to date and let go of everything."""
+    def finish_files(self) -> None:
+        """Bring the files up to date for good; only `close` may follow."""
+        if self._files_finished:
+            return
+        self._files_finished = True
         try:
             if self._identify() == self._identity:
-                self.checkpoint(full=True)
+                if self.checkpoint(full=True):
+                    self._sweep()  # what a checkpoint under way had prepared
                 self._journal.shrink()
         except (OSError, SessionKeeperError, CommitUncertain) as error:
             # Nothing is lost: the next recovery reads it from the journal.
             self._tell("ignored", self._layout.journal, f"the last checkpoint failed: {error}")
+
+    def close(self) -> None:
+        """Bring the files up to date, unless that is done, and let go of everything."""
+        self.finish_files()
         self._journal.close()
         super().close()

@@ -34,6 +34,10 @@ class Pending:
             return self.appends[-1].record
         return None if self.base is None else self.base.record
 
+    def begins_after(self, lsn: int) -> bool:
+        """Whether it is a session that was made after the change of that number."""
+        return self.base is not None and self.base.record.lsn > lsn
+
     @property
     def size(self) -> int:
         """Bytes of the messages added."""

@@ -106,9 +106,7 @@ class FileSystem:
             with contextlib.suppress(OSError):
                 path.unlink()
             raise
-        stamp = _stamps.next()
-        with contextlib.suppress(OSError):  # a file system without times is no reason to refuse
-            os.utime(descriptor, ns=(stamp, stamp))
+        _stamp(descriptor)
         return descriptor
 
     def write_unsynced(self, path: Path, chunks: Sequence[Chunk]) -> Signature:
@@ -189,6 +187,25 @@ class FileSystem:
     def open_blank(self, path: Path) -> int:
         """Open a file made by `create_blank`, to write in it."""
         return os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+
+    def rewrite_end(self, path: Path, chunks: Sequence[Chunk], offset: int) -> Signature:
+        """Let a file go on with other bytes from there, durably.
+
+        Returns:
+            Its signature, which stays with it when it is renamed.
+
+        Raises:
+            OSError: As the system said; what stands before `offset` is as it was.
+        """
+        descriptor = self.open_blank(path)
+        try:
+            os.ftruncate(descriptor, offset)
+            self.write_at(descriptor, chunks, offset)
+            _stamp(descriptor)
+            self.sync(descriptor)
+            return Signature.of(os.fstat(descriptor))
+        finally:
+            os.close(descriptor)
 
     def write_at(self, descriptor: int, chunks: Sequence[Chunk], offset: int) -> None:
         """Write in place, whole or with an error that leaves any part of it written."""
@@ -280,6 +297,12 @@ class _Stamps:
 
 
 _stamps: Final = _Stamps()
+
+
+def _stamp(descriptor: int) -> None:
+    stamp = _stamps.next()
+    with contextlib.suppress(OSError):  # a file system without times is no reason to refuse
+        os.utime(descriptor, ns=(stamp, stamp))
 
 
 def _load_syncfs() -> Callable[[int], int] | None:

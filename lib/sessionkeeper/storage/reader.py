@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from sessionkeeper.clock import Clock
     from sessionkeeper.layout import Layout
     from sessionkeeper.storage.backend import Change, Trash
-    from sessionkeeper.storage.documents import Document
-    from sessionkeeper.storage.entries import Entry, ReferenceEntry
+    from sessionkeeper.storage.documents import Document, Record
+    from sessionkeeper.storage.entries import Entry, ReferenceEntry, TrashEntry
     from sessionkeeper.storage.platform import FileSystem
 
 
@@ -99,7 +99,7 @@ class FolderReader:
         hands = Hands(
             self._load_reference,
             remove,
-            lambda entry: self._trash.holds(entry.lsn, stem, entry.base_lsn),
+            lambda entry: self._lies_in_trash(entry, stem),
         )
         record = report.records.get(session_id)
         if record is None and backup is not None:
@@ -118,6 +118,10 @@ class FolderReader:
             self._names.bind(session_id, stem)
         return found
 
+    def _lies_in_trash(self, entry: TrashEntry, stem: str) -> bool:
+        """Whether a removal lies complete in the trash."""
+        return self._trash.holds(entry.lsn, stem, entry.base_lsn)
+
     def _load_reference(self, entry: ReferenceEntry) -> Document | None:
         """The document that a journal record names, if it was not renamed yet."""
         try:
@@ -131,11 +135,18 @@ class FolderReader:
     def read(self, session_id: str) -> Document | None:
         """The version in the session's file and what was added since; see `Backend.read`."""
         pending = self._pending.get(session_id)
-        if session_id in self._unmoved and (pending is None or pending.base is None):
+        if self._is_removed(session_id, pending):
             return None
         if pending is None:
             return self._read_file(session_id)
         return self._whole(session_id, pending)
+
+    def _is_removed(self, session_id: str, pending: Pending | None) -> bool:
+        """Whether all there is of it was removed, and only waits to be moved to the trash."""
+        removal = self._unmoved.get(session_id)
+        if removal is None:
+            return False
+        return pending is None or not pending.begins_after(removal.lsn)
 
     def _whole(self, session_id: str, pending: Pending) -> Document | None:
         base = pending.base or self._read_file(session_id)
@@ -168,9 +179,21 @@ class FolderReader:
         for session_id in list(self._unmoved):
             ids.pop(session_id, None)
         for session_id, pending in list(self._pending.items()):
-            if pending.base is not None:
+            if pending.base is not None and not self._is_removed(session_id, pending):
                 ids[session_id] = None
         return iter(ids)
+
+    def published(self, record: Record) -> tuple[str, Signature] | None:
+        """The stem and signature of the file that holds this very version; from any thread.
+
+        None if there is none: the version is in the journal, or not current any more.
+        """
+        stem = self._names.find(record.session_id)
+        known = None if stem is None else self._files.get(stem)
+        # Not equality: a person may have edited the messages and left the rest as it was.
+        if stem is None or known is None or known.record is not record:
+            return None
+        return stem, known.signature
 
     def trashed(self, session_id: str) -> Document | None:
         """The version deleted last that is still in the trash."""

@@ -155,7 +155,7 @@ def _applied(state: Replayed, entry: Entry, filed: Record | None, hands: Hands) 
 
 
 def _remove(state: Replayed, entry: TrashEntry, hands: Hands) -> None:
-    if (state.record is not None or state.problems) and hands.is_removed(entry):
+    if hands.is_removed(entry):
         state.start_anew(None)
     elif state.record is not None:
         change = Trash(state.record, entry.lsn, entry.reason, entry.at, entry.request_id)

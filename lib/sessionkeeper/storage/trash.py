@@ -18,7 +18,7 @@ from sessionkeeper.session import Saved
 from sessionkeeper.storage.documents import decode_document
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from sessionkeeper.storage.backend import Trash
@@ -87,7 +87,7 @@ class TrashFolder:
             The folder the session's file is to be moved into.
         """
         record = change.record
-        folder = self._folder / f"{change.lsn:016x}-{stem}"
+        folder = self.folder_of(change.lsn, stem)
         self._fs.make_folder(folder)
         path = folder / MANIFEST
         if self._fs.status(path) is not None:
@@ -107,15 +107,37 @@ class TrashFolder:
             self._fs.write_unsynced(path, content)
         return folder
 
+    def folder_of(self, lsn: int, stem: str) -> Path:
+        """The folder of the removal of that number."""
+        return self._folder / f"{lsn:016x}-{stem}"
+
     def holds(self, lsn: int, stem: str, base_lsn: int) -> bool:
         """Whether the removal of that number is complete, with the version it removed."""
-        folder = self._folder / f"{lsn:016x}-{stem}"
+        return self.moved(lsn, stem, base_lsn) is not None and self.is_named(lsn, stem)
+
+    def is_named(self, lsn: int, stem: str) -> bool:
+        """Whether the removal of that number has a manifest that can be read."""
+        return self._entry(self.folder_of(lsn, stem)) is not None
+
+    def moved(self, lsn: int, stem: str, base_lsn: int) -> Document | None:
+        """The version that the removal of that number took, if it lies there whole."""
         try:
-            found = decode_document(self._fs.read(folder / SESSION)[0])
+            found = decode_document(self._fs.read(self.folder_of(lsn, stem) / SESSION)[0])
         except (OSError, CorruptDocument, NewerVersion):
-            return False
-        whole = found is not None and found.record.lsn == base_lsn
-        return whole and self._entry(folder) is not None
+            return None
+        return found if found is not None and found.record.lsn == base_lsn else None
+
+    def settle(self, folder: Path) -> None:
+        """Make one removal durable: its bytes, then their names."""
+        self._fs.sync_files(folder, [folder / MANIFEST, folder / SESSION])
+        self._fs.sync_folder(folder)
+
+    def renew(self, folder: Path, temporary: Callable[[], Path]) -> None:
+        """Write the files of a removal anew: a sync of them failed, another proves nothing."""
+        for name in (MANIFEST, SESSION):
+            path = temporary()
+            self._fs.write_new(path, self._fs.read(folder / name)[0])
+            self._fs.replace(path, folder / name)
 
     def sync(self) -> None:
         """Make the names of the removals durable."""

@@ -1,0 +1,595 @@
+"""The index: SQLite over the records of all sessions, so that nobody need read their files.
+
+It is told what was committed and is never asked whether something exists: whatever it holds can
+be made anew from the files, so a doubt about it is answered by dropping it. Every row carries a
+checksum. What a row says of a file holds as long as the file's signature is the one in the row,
+because no two files that a store publishes are alike in it; so a row that is behind never passes
+for current, and no mark of a clean end is needed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import threading
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from itertools import groupby, pairwise
+from typing import TYPE_CHECKING, Any, Final, Protocol
+from urllib.parse import quote
+from zlib import crc32
+
+import orjson
+
+from sessionkeeper.errors import CorruptDocument
+from sessionkeeper.layout import FILE_MODE
+from sessionkeeper.storage.documents import decode_record, encode_record
+from sessionkeeper.storage.examine import Known
+from sessionkeeper.storage.platform import Signature
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from pathlib import Path
+
+    from sessionkeeper.storage.documents import Record
+
+VERSION: Final = 1
+
+_SCHEMA: Final = (
+    """CREATE TABLE sessions (
+    session_id TEXT NOT NULL PRIMARY KEY,
+    lsn INTEGER NOT NULL,
+    updated_at INTEGER NOT NULL,
+    total_cost REAL NOT NULL,
+    status TEXT,
+    record BLOB NOT NULL,
+    stem TEXT,
+    inode INTEGER,
+    size INTEGER,
+    mtime_ns INTEGER,
+    crc INTEGER NOT NULL
+)""",
+    "CREATE INDEX sessions_newest ON sessions (lsn, session_id)",
+    """CREATE TABLE tags (
+    session_id TEXT NOT NULL,
+    tag TEXT NOT NULL,
+    lsn INTEGER NOT NULL,
+    PRIMARY KEY (session_id, tag)
+) WITHOUT ROWID""",
+    "CREATE INDEX tags_newest ON tags (tag, lsn)",
+    "CREATE TABLE reached (one INTEGER PRIMARY KEY, lsn INTEGER NOT NULL, crc INTEGER NOT NULL)",
+)
+_PUT = """INSERT INTO sessions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (session_id) DO UPDATE SET lsn = excluded.lsn, updated_at = excluded.updated_at,
+total_cost = excluded.total_cost, status = excluded.status, record = excluded.record,
+stem = excluded.stem, inode = excluded.inode, size = excluded.size,
+mtime_ns = excluded.mtime_ns, crc = excluded.crc"""
+# Only upon the version it was filed with: a later one may be in the index already.
+_FILE = """UPDATE sessions SET stem = ?, inode = ?, size = ?, mtime_ns = ?, crc = ?
+WHERE session_id = ? AND lsn = ?"""
+_REACH = """INSERT INTO reached (one, lsn, crc) VALUES (1, ?, ?)
+ON CONFLICT (one) DO UPDATE SET lsn = excluded.lsn, crc = excluded.crc"""
+
+_LARGEST = 2**63 - 1
+_UNIX_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
+# Seconds that one connection waits for another, and closing for queries that are under way.
+_PATIENCE = 5.0
+# These pass by themselves; the index need not be made anew for them.
+_PASSING = frozenset(
+    (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_NOMEM),
+)
+_PRIMARY_CODE = 0xFF
+# So many rows are fetched at a time where all are looked at.
+_CHUNK = 500
+
+
+class IndexFailed(Exception):
+    """The index cannot be used as it is; nothing is lost by that.
+
+    Attributes:
+        passing: Whether it may be as good as before in a while, as it is.
+    """
+
+    def __init__(self, message: str, *, passing: bool = False) -> None:
+        super().__init__(message)
+        self.passing = passing
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One session as the index has it, or is to have it.
+
+    Attributes:
+        record: Its newest version.
+        stem: The file that holds that very version; None if none does yet.
+        signature: That of the file.
+    """
+
+    record: Record
+    stem: str | None = None
+    signature: Signature | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What tells a row that is as it should be from others.
+
+    Attributes:
+        number: By which the row can be dropped.
+        session_id: Whose it is; as the row says, which may be wrong.
+        lsn: Of the version.
+        stem: See `Entry`.
+        signature: See `Entry`.
+        intact: Whether row and tags are as they were written.
+    """
+
+    number: int
+    session_id: str
+    lsn: int
+    stem: str | None
+    signature: Signature | None
+    intact: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Recalled:
+    """What the index knows of the files.
+
+    Attributes:
+        lsn: The highest log sequence number that it was told of.
+        files: The files as they were published, by stem.
+    """
+
+    lsn: int = 0
+    files: dict[str, Known] = field(default_factory=dict)
+
+
+class Wanted(Protocol):
+    """Which sessions a page shows; see `engine.query.Query`."""
+
+    @property
+    def tags(self) -> frozenset[str]: ...  # noqa: D102 - see `Query`
+    @property
+    def all_tags(self) -> frozenset[str]: ...  # noqa: D102
+    @property
+    def after(self) -> datetime | None: ...  # noqa: D102
+    @property
+    def before(self) -> datetime | None: ...  # noqa: D102
+    @property
+    def min_cost(self) -> float | None: ...  # noqa: D102
+    @property
+    def max_cost(self) -> float | None: ...  # noqa: D102
+    @property
+    def status(self) -> str | None: ...  # noqa: D102
+    def matches(self, record: Record) -> bool: ...  # noqa: D102
+
+
+class Index:
+    """One index file. One thread at a time writes; any thread reads, on connections of its own.
+
+    Args:
+        path: The database file; made by `open`, for the owner only.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._writer: sqlite3.Connection | None = None
+        self._changed = threading.Condition()
+        self._idle: list[sqlite3.Connection] = []
+        self._lent = 0
+        self._shut = True
+
+    # --- for a store that comes up ----------------------------------------------------------
+
+    def recall(self) -> Recalled:
+        """What is known of the files; a row that is not as it was written is left out.
+
+        Whatever goes wrong makes it know less, which costs the reading of files and no more.
+        """
+        files: dict[str, Known] = {}
+        lsn = 0
+        if not self.path.is_file():
+            return Recalled()
+        with contextlib.suppress(IndexFailed), _translated():
+            connection = self._connect()
+            try:
+                _check_schema(connection)
+                lsn = _reached(connection)
+                for row in _fetched(connection, "SELECT * FROM sessions"):
+                    stem, signature = row[6], _signature(row)
+                    if stem is None or signature is None or not _is_intact(row):
+                        continue
+                    with contextlib.suppress(CorruptDocument):
+                        files[stem] = Known(decode_record(row[5]), signature)
+            finally:
+                connection.close()
+        return Recalled(max([lsn, *(known.record.lsn for known in files.values())]), files)
+
+    # --- writing ----------------------------------------------------------------------------
+
+    def open(self) -> None:
+        """Open the file for writing; makes it if there is none.
+
+        Raises:
+            IndexFailed: It is not as this version makes it, or the medium refuses.
+        """
+        with _translated():
+            self._close_writer()
+            with contextlib.suppress(FileExistsError):
+                # Before SQLite does, whose files are for everybody; its others follow this one.
+                flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
+                os.close(os.open(self.path, flags, FILE_MODE))
+            writer = self._connect()
+            try:
+                _prepare(writer)
+            except BaseException:
+                writer.close()
+                raise
+            self._writer = writer
+        with self._changed:
+            self._shut = False
+
+    def check(self) -> None:
+        """Have SQLite look at every page: tables and their indices agree.
+
+        Raises:
+            IndexFailed: They do not.
+        """
+        with _translated():
+            (found,) = self._open_writer().execute("PRAGMA integrity_check(1)").fetchone()
+        if found != "ok":
+            raise IndexFailed(f"it is damaged: {found}")
+
+    def rows(self) -> Iterator[Row]:
+        """Every row, compared with its checksum and its tags.
+
+        Raises:
+            IndexFailed: They cannot be read.
+        """
+        writer = self._open_writer()
+        with _translated():
+            tagged = groupby(
+                _fetched(writer, "SELECT session_id, tag, lsn FROM tags ORDER BY session_id, tag"),
+                key=lambda row: row[0],
+            )
+            owner, tags = next(tagged, (None, ()))
+            query = "SELECT *, rowid FROM sessions ORDER BY session_id"
+            for row in _fetched(writer, query):
+                session_id, lsn = row[0], row[1]
+                own: list[tuple[str, int]] = []
+                if owner == session_id:
+                    own = [(tag, at) for _, tag, at in tags]
+                    owner, tags = next(tagged, (None, ()))
+                intact = _is_intact(row[:11])
+                if intact:
+                    named = sorted(orjson.loads(row[5])["tags"], key=str.encode)
+                    intact = own == [(tag, lsn) for tag in named]
+                yield Row(row[11], session_id, lsn, row[6], _signature(row), intact)
+            if owner is not None:
+                raise IndexFailed("it is damaged: tags of no session")
+
+    def write(
+        self,
+        entries: Sequence[Entry],
+        *,
+        filed: Sequence[Entry] = (),
+        removed: Iterable[str] = (),
+        dropped: Iterable[int] = (),
+        lsn: int | None = None,
+    ) -> None:
+        """Apply changes, all or none.
+
+        Args:
+            entries: Sessions to be shown as given.
+            filed: Sessions whose file has caught up with the version given.
+            removed: Ids of sessions that are gone.
+            dropped: Numbers of rows that are wrong.
+            lsn: Up to which change all are in the index with these.
+
+        Raises:
+            IndexFailed: The medium refused.
+        """
+        writer = self._open_writer()
+        gone = [(session_id,) for session_id in removed]
+        with _translated():
+            writer.execute("BEGIN IMMEDIATE")
+            try:
+                writer.executemany(
+                    "DELETE FROM sessions WHERE rowid = ?",
+                    [(number,) for number in dropped],
+                )
+                writer.executemany("DELETE FROM sessions WHERE session_id = ?", gone)
+                writer.executemany(_PUT, map(_row, entries))
+                gone += [(entry.record.session_id,) for entry in entries]
+                writer.executemany("DELETE FROM tags WHERE session_id = ?", gone)
+                writer.executemany(
+                    "INSERT INTO tags (session_id, tag, lsn) VALUES (?, ?, ?)",
+                    [
+                        (entry.record.session_id, tag, entry.record.lsn)
+                        for entry in entries
+                        for tag in entry.record.tags
+                    ],
+                )
+                for entry in filed:
+                    row = _row(entry)
+                    writer.execute(_FILE, (*row[6:], row[0], row[1]))
+                if lsn is not None:
+                    writer.execute(_REACH, (lsn, _lsn_crc(lsn)))
+                writer.execute("COMMIT")
+            except BaseException:
+                if writer.in_transaction:
+                    writer.execute("ROLLBACK")
+                raise
+
+    def discard(self) -> None:
+        """Drop the file: it will be made anew. Queries under way are waited for.
+
+        Raises:
+            IndexFailed: It cannot be removed, or a query does not end.
+        """
+        self.close()
+        with _translated():
+            for suffix in ("-wal", "-shm", "-journal", ""):
+                self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Close all connections; `open` opens again.
+
+        Raises:
+            IndexFailed: A query has not ended in time.
+        """
+        with self._changed:
+            self._shut = True
+            idle, self._idle = self._idle, []
+            for connection in idle:
+                connection.close()
+            # The last connection removes SQLite's other files by their names, which may be
+            # those of the next index by then: none may be left over.
+            done = self._changed.wait_for(lambda: self._lent == 0, _PATIENCE)
+        self._close_writer()
+        if not done:
+            raise IndexFailed("a query has not ended", passing=True)
+
+    # --- queries ----------------------------------------------------------------------------
+
+    def page(
+        self,
+        wanted: Wanted,
+        below: tuple[int, str] | None,
+        limit: int | None,
+    ) -> list[Record]:
+        """The newest of the sessions wanted, the one changed last first; in one transaction.
+
+        Args:
+            wanted: Which.
+            below: Only those before this log sequence number and id.
+            limit: How many at most; None for all.
+
+        Raises:
+            IndexFailed: It cannot be read, or what it holds is not as it was written.
+        """
+        source, conditions, values = _select(wanted, below)
+        query = f"SELECT s.* FROM {source} WHERE {conditions}"
+        if limit is not None:
+            query += " LIMIT ?"
+            values.append(min(limit, _LARGEST))
+        records = self._read(query, values)
+        keys = [(record.lsn, record.session_id) for record in records]
+        in_order = all(before > after for before, after in pairwise(keys))
+        if not in_order or not all(wanted.matches(record) for record in records):
+            raise IndexFailed("it is damaged: a query found what it should not")
+        return records
+
+    def after(self, session_id: str, limit: int) -> list[Record]:
+        """The sessions that follow an id in the order of ids.
+
+        Raises:
+            IndexFailed: See `page`.
+        """
+        query = "SELECT * FROM sessions WHERE session_id > ? ORDER BY session_id LIMIT ?"
+        return self._read(query, [session_id, limit])
+
+    def _read(self, query: str, values: Sequence[Any]) -> list[Record]:
+        with _translated(), self._borrowed() as connection:
+            rows = connection.execute(query, values).fetchall()
+        if not all(map(_is_intact, rows)):
+            raise IndexFailed("it is damaged: a row is not as it was written")
+        try:
+            return [decode_record(row[5]) for row in rows]
+        except CorruptDocument as error:
+            raise IndexFailed(f"it is damaged: {error.args[0]}") from error
+
+    @contextlib.contextmanager
+    def _borrowed(self) -> Iterator[sqlite3.Connection]:
+        with self._changed:
+            if self._shut:
+                raise IndexFailed("it is not open", passing=True)
+            idle = self._idle.pop() if self._idle else None
+            self._lent += 1
+        try:
+            connection = idle or self._connect()
+            try:
+                connection.execute("PRAGMA query_only = ON")
+                yield connection
+            except BaseException:
+                connection.close()
+                raise
+            self._give_back(connection)
+        finally:
+            with self._changed:
+                self._lent -= 1
+                self._changed.notify_all()
+
+    def _give_back(self, connection: sqlite3.Connection) -> None:
+        with self._changed:
+            if self._shut:
+                connection.close()
+            else:
+                self._idle.append(connection)
+
+    # --- connections ------------------------------------------------------------------------
+
+    def _connect(self) -> sqlite3.Connection:
+        if self.path.is_symlink():
+            raise IndexFailed("it is a link")  # to what may be anybody's
+        # Never "rwc": what a person has deleted is made by `open` or not at all.
+        connection = sqlite3.connect(
+            f"file:{quote(str(self.path))}?mode=rw",
+            uri=True,
+            timeout=_PATIENCE,
+            isolation_level=None,
+            check_same_thread=False,
+        )
+        connection.execute("PRAGMA trusted_schema = OFF")
+        return connection
+
+    def _open_writer(self) -> sqlite3.Connection:
+        if self._writer is None:
+            raise IndexFailed("it is not open", passing=True)
+        return self._writer
+
+    def _close_writer(self) -> None:
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            writer.close()
+
+
+@contextlib.contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.Error as error:
+        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+        raise IndexFailed(f"{error}", passing=code & _PRIMARY_CODE in _PASSING) from error
+    except OSError as error:
+        raise IndexFailed(f"{error}", passing=True) from error
+    except (OverflowError, UnicodeEncodeError) as error:
+        # A number or a text that JSON can hold and SQLite cannot.
+        raise IndexFailed(f"it cannot hold a value: {error}", passing=True) from error
+    except UnicodeDecodeError as error:
+        raise IndexFailed(f"it is damaged: {error}") from error
+
+
+def _prepare(connection: sqlite3.Connection) -> None:
+    (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+    if mode != "wal":
+        raise IndexFailed(f"its folder allows no write-ahead log, only {mode}", passing=True)
+    # A power loss may cost its last changes, which are made good from the files.
+    connection.execute("PRAGMA synchronous = NORMAL")
+    if connection.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,):
+        connection.execute("BEGIN IMMEDIATE")
+        for statement in _SCHEMA:
+            connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {VERSION}")
+        connection.execute("COMMIT")
+    _check_schema(connection)
+
+
+def _check_schema(connection: sqlite3.Connection) -> None:
+    """Refuse a database with anything in it but what is made here."""
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version != VERSION:
+        raise IndexFailed(f"its version is {version}, not {VERSION}")
+    found = connection.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL").fetchall()
+    if sorted(text for (text,) in found) != sorted(_SCHEMA):
+        raise IndexFailed("it is damaged: its tables are not those of an index")
+
+
+def _reached(connection: sqlite3.Connection) -> int:
+    row = connection.execute("SELECT lsn, crc FROM reached").fetchone()
+    if row is None or row[1] != _lsn_crc(row[0]):
+        return 0
+    return int(row[0])
+
+
+def _lsn_crc(lsn: int) -> int:
+    return crc32(b"%d" % lsn)
+
+
+def _fetched(connection: sqlite3.Connection, query: str) -> Iterator[Any]:
+    cursor = connection.execute(query)
+    cursor.arraysize = _CHUNK
+    while rows := cursor.fetchmany():
+        yield from rows
+
+
+def _row(entry: Entry) -> tuple[Any, ...]:
+    record, signature = entry.record, entry.signature
+    filed: tuple[Any, ...] = (None, None, None, None)
+    if entry.stem is not None and signature is not None:
+        filed = (entry.stem, _signed(signature.inode), signature.size, signature.mtime_ns)
+    row = (
+        record.session_id,
+        record.lsn,
+        _microseconds(record.updated_at),
+        float(record.total_cost) + 0.0,  # SQLite knows no -0.0
+        record.status,
+        encode_record(record),
+        *filed,
+    )
+    return (*row, _crc(row))
+
+
+def _crc(row: Sequence[Any]) -> int:
+    # `repr` tells a number from its digits, as the columns do.
+    rest = repr((row[:5], row[6:10])).encode("utf-8", "surrogatepass")
+    return crc32(row[5], crc32(rest))
+
+
+def _is_intact(row: Sequence[Any]) -> bool:
+    return type(row[5]) is bytes and row[10] == _crc(row)
+
+
+def _signature(row: Sequence[Any]) -> Signature | None:
+    inode, size, mtime_ns = row[7:10]
+    if type(inode) is not int or type(size) is not int or type(mtime_ns) is not int:
+        return None
+    return Signature(inode % 2**64, size, mtime_ns)
+
+
+def _signed(inode: int) -> int:
+    """Some file systems number their files up to 2**64, SQLite counts to half of it."""
+    return inode - 2**64 if inode > _LARGEST else inode
+
+
+def _microseconds(moment: datetime) -> int:
+    return (moment - _UNIX_EPOCH) // _MICROSECOND
+
+
+def _select(wanted: Wanted, below: tuple[int, str] | None) -> tuple[str, str, list[Any]]:
+    """Source, conditions with their order, and values of the query for a page."""
+    any_of, all_of = sorted(wanted.tags), sorted(wanted.all_tags)
+    values: list[Any] = []
+    if len(any_of) == 1 or (all_of and not any_of):
+        # By one tag, newest first: the order of the index is that of the page.
+        driving = any_of.pop() if any_of else all_of.pop()
+        source = "tags AS k CROSS JOIN sessions AS s ON s.session_id = k.session_id"
+        key, conditions = "k", ["k.tag = ?"]
+        values.append(driving)
+    else:
+        source, key, conditions = "sessions AS s", "s", ["TRUE"]
+    if below is not None:
+        conditions.append(f"({key}.lsn, {key}.session_id) < (?, ?)")
+        values += [min(below[0], _LARGEST), below[1]]
+    for tags, least in ((any_of, 1), (all_of, len(all_of))):
+        if tags:
+            marks = ", ".join("?" * len(tags))
+            conditions.append(
+                "(SELECT count(*) FROM tags AS t WHERE t.session_id = s.session_id"
+                f" AND t.tag IN ({marks})) >= ?",
+            )
+            values += [*tags, least]
+    for condition, value in (
+        ("s.updated_at >= ?", wanted.after and _microseconds(wanted.after)),
+        ("s.updated_at < ?", wanted.before and _microseconds(wanted.before)),
+        ("s.total_cost >= ?", wanted.min_cost),
+        ("s.total_cost <= ?", wanted.max_cost),
+        ("s.status = ?", wanted.status),
+    ):
+        if value is not None:
+            conditions.append(condition)
+            values.append(value)
+    order = f" ORDER BY {key}.lsn DESC, {key}.session_id DESC"
+    return source, " AND ".join(conditions) + order, values
