@@ -93,8 +93,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     for report in terminalreporter.getreports("passed"):
         for name, value in report.user_properties:
             if name == "covered":
-                cases, count, what = str(value).split("|", 2)
-                found[cases, what] += int(count)
+                cases, number, what = str(value).split("|", 2)
+                found[cases, what] += int(number)
     if found:
         terminalreporter.section("fault cases covered")
         for (cases, what), count in sorted(found.items()):

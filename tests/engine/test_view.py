@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sessionkeeper import NotExecuted, StoreClosed
+from sessionkeeper import CorruptDocument, NotExecuted, StoreClosed
 from sessionkeeper.engine.cache import SessionCache
 from sessionkeeper.engine.view import View
 from sessionkeeper.storage.backend import Put, RecoveryReport, Trash
@@ -188,3 +188,24 @@ def test_closing_frees_whoever_waits(view: View) -> None:
     with pytest.raises(StoreClosed):
         view.load("s1")
     closer.join()
+
+
+def test_what_was_deleted_is_never_given_however_long_its_file_stays(
+    view: View,
+    backend: SlowBackend,
+) -> None:
+    """The medium refuses to move the file of a session whose delete is acknowledged."""
+    commit(backend, view, version(1))
+    view.publish([Trash(version(1).record, 2, "deleted", NOW, "r")], 2)
+    assert view.load("s1") is None
+
+
+def test_a_version_older_than_one_that_was_acknowledged_is_never_given(
+    view: View,
+    backend: SlowBackend,
+) -> None:
+    backend.commit([Put(version(1))])
+    view.publish([Put(version(2))], 2)
+    view.cache.clear()
+    with pytest.raises(CorruptDocument):
+        view.load("s1")

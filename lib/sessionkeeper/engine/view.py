@@ -202,6 +202,21 @@ class View:
                 break
         if document is None and damage is not None:
             raise damage
+        return self._believed(session_id, document)
+
+    def _believed(self, session_id: str, document: Document | None) -> Document | None:
+        """What to say of a session whose file never became what is visible, however long we waited.
+
+        Never what was deleted, and never a version older than one that was acknowledged.
+        """
+        record = self._records.get(session_id)
+        if record is None:
+            return None
+        if document is None or document.record.lsn < record.lsn:
+            raise CorruptDocument(
+                "its file is not the version that was stored last",
+                session_id=session_id,
+            )
         return document
 
     def _settle(self, session_id: str, document: Document | None) -> bool:
