@@ -8,6 +8,7 @@ folder locked beyond its parent's death, or free it under the parent's hands.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -65,7 +66,8 @@ class FolderLock:
         _held.discard(self)
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is not None:
-            self._layout.holder.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # the medium may have become read-only
+                self._layout.holder.unlink()
             os.close(descriptor)
 
     def forget_in_child(self) -> None:

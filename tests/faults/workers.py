@@ -1,0 +1,93 @@
+"""Runs `worker.py`, and compares the folder it leaves with what it was told."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from oracle import Lost
+
+from sessionkeeper import SessionStore
+from sessionkeeper.storage.documents import decode_document
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+WORKER = Path(__file__).with_name("worker.py")
+
+
+def run(
+    folder: Path,
+    acks: Path,
+    threads: int,
+    rounds: int,
+    environment: Mapping[str, str],
+) -> int:
+    """Run the worker to its end, whatever that is; returns its exit status."""
+    command = [sys.executable, str(WORKER), str(folder), str(acks), str(threads), str(rounds)]
+    done = subprocess.run(
+        command,
+        env={**environment},
+        capture_output=True,
+        timeout=100,
+        check=False,
+    )
+    return done.returncode
+
+
+def acknowledged(acks: Path) -> list[list[str]]:
+    """What the worker was told, in order."""
+    return [line.split() for line in acks.read_text().splitlines()]
+
+
+def compare(folder: Path, told: list[list[str]]) -> int:  # noqa: C901 - one look at each kind
+    """Open the store and look for all that was acknowledged.
+
+    Returns:
+        How many acknowledged changes were found.
+
+    Raises:
+        Lost: One is missing, or is there twice.
+    """
+    own: dict[str, list[str]] = {}
+    shared, gone = [], []
+    for words in told:
+        match words:
+            case ["shared", text]:
+                shared.append(text)
+            case ["saved", session_id, text]:
+                own[session_id] = [text]
+            case ["added", session_id, text]:
+                own.setdefault(session_id, []).append(text)
+            case ["gone", session_id]:
+                gone.append(session_id)
+    with SessionStore.open(folder, watch=False) as store:
+        problems = [p for p in store.last_recovery.problems if p.kind == "journal"]
+        if problems:
+            raise Lost(f"damage after a crash: {problems[0].detail}")
+        if shared:
+            found = Counter(store.load_session("shared").messages)
+            missing = [text for text in shared if text not in found]
+            if missing or max(found.values()) > 1:
+                raise Lost(f"shared: {missing} missing, {found.most_common(1)} there")
+        for session_id, texts in own.items():
+            _compare_own(store, session_id, texts)
+        back = [session_id for session_id in gone if session_id in store]
+        if back:
+            raise Lost(f"deleted sessions came back: {back}")
+    for path in folder.glob("*.json"):
+        if decode_document([path.read_bytes()]) is None:
+            raise Lost(f"{path.name} is torn")
+    return len(told)
+
+
+def _compare_own(store: SessionStore, session_id: str, texts: list[str]) -> None:
+    found = [message.split(":")[0] for message in store.load_session(session_id).messages]
+    # One more change may have happened: an append, or a save that replaced everything.
+    turn = int(texts[-1].split(".")[1])
+    following = [f"{session_id.removeprefix('own-')}.{turn + 1}"]
+    if found not in (texts, texts + following, following):
+        raise Lost(f"{session_id} holds {found}, was told {texts}")
