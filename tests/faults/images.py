@@ -10,6 +10,8 @@ import subprocess
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
+from sessionkeeper.testing import wait_until
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -50,7 +52,7 @@ class Image:
 
     def unmount(self) -> None:
         """Unmount it."""
-        _run("umount", str(self.folder))
+        _unmount(self.folder)
 
     def shut_down(self) -> None:
         """Stop the file system at once: nothing that is not on the medium gets there any more."""
@@ -93,7 +95,20 @@ def memory(place: Path, size: str) -> Iterator[Path]:
     try:
         yield place
     finally:
-        _run("umount", str(place))
+        _unmount(place)
+
+
+def _unmount(folder: Path) -> None:
+    """Unmount, as soon as nobody uses it: a thread may be stuck in a call to a disk that fails."""
+
+    def done() -> bool:
+        try:
+            _run("umount", str(folder))
+        except subprocess.CalledProcessError:
+            return False
+        return True
+
+    wait_until(done, timeout=60)
 
 
 def _run(*command: str) -> None:
