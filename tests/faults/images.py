@@ -104,11 +104,13 @@ def _unmount(folder: Path) -> None:
     def done() -> bool:
         try:
             _run("umount", str(folder))
-        except subprocess.CalledProcessError:
+        except subprocess.CalledProcessError as error:
+            if b"busy" not in error.stderr:
+                raise
             return False
         return True
 
-    wait_until(done, timeout=60)
+    wait_until(done, timeout=30)
 
 
 def _run(*command: str) -> None:
