@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import threading
 import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -139,6 +141,9 @@ class JournaledBackend(EditableFolder):
         self._doubtful: set[str] = set()
         # Removals of these sessions, likewise.
         self._doubtful_removals: set[str] = set()
+        # Whether a sync has failed and what it concerned is not marked as doubtful yet.
+        self._refused = False
+        self._settling = threading.Lock()
         self._suspended = False
         self._files_finished = False
 
@@ -552,6 +557,8 @@ class JournaledBackend(EditableFolder):
         """
         if not self._journal.live_bytes:
             return None
+        if self._refused:  # by a checkpoint that was overtaken before it could be finished
+            self._doubt_all_unsynced()
         for session_id in list(self._unmoved):
             self._move_removed(session_id)
         for session_id in list(self._doubtful_removals):
@@ -582,8 +589,14 @@ class JournaledBackend(EditableFolder):
                 staged = self._prepare_one(session_id, full=checkpoint.full)
                 if staged is not None:
                     prepared.append(staged)
-            folder = self._layout.temporaries
-            self._fs.sync_files(folder, [staged.temporary for staged in prepared])
+            with self._settling:
+                try:
+                    temporaries = [staged.temporary for staged in prepared]
+                    self._fs.sync_files(self._layout.temporaries, temporaries)
+                except OSError:
+                    # Many files are synced as a whole file system: it may concern all others too.
+                    self._refused = True
+                    raise
         except BaseException:
             for staged in prepared:
                 self._remove_temporary(staged.temporary)
@@ -646,6 +659,8 @@ class JournaledBackend(EditableFolder):
             self._tell("ignored", self._path(staged.stem), f"not renamed yet: {error}")
             return False
         self._doubtful.discard(staged.stem)
+        # Its bytes are durable, its name is not.
+        self._unsynced[staged.stem] = record.lsn
         self._on_filed(record)
         left = None if pending is None else pending.after(record.lsn)
         if left is None:
@@ -695,13 +710,29 @@ class JournaledBackend(EditableFolder):
         Raises:
             OSError: As the system said; nothing of it may be taken for durable.
         """
-        paths = [self._path(stem) for stem in sorted(checkpoint.files)]
-        self._fs.sync_files(self._layout.sessions, paths)
-        for folder in checkpoint.removals.values():
-            if self._fs.status(folder) is not None:
-                self._trash.settle(folder)
-        self._fs.sync_folder(self._layout.sessions)
-        self._trash.sync()
+        # One at a time: a checkpoint that is overtaken may be at it still, and if the medium
+        # refuses it, the system calls the lost pages clean for whoever asks next.
+        with self._settling:
+            if self._refused:
+                raise OSError(errno.EIO, "a sync has failed, and not all is written anew")
+            try:
+                paths = [self._path(stem) for stem in sorted(checkpoint.files)]
+                self._fs.sync_files(self._layout.sessions, paths)
+                for folder in checkpoint.removals.values():
+                    if self._fs.status(folder) is not None:
+                        self._trash.settle(folder)
+                self._fs.sync_folder(self._layout.sessions)
+                self._trash.sync()
+            except OSError:
+                self._refused = True
+                raise
+
+    def _doubt_all_unsynced(self) -> None:
+        """Have the next checkpoint write anew whatever a failed sync may have lost."""
+        with self._settling:
+            self._refused = False
+            self._doubtful |= self._unsynced.keys()
+            self._doubtful_removals |= self._unsynced_removals.keys()
 
     def finish(self, checkpoint: Checkpoint, *, settled: bool) -> None:
         """End a checkpoint: what it made superfluous in the journal is free again.
@@ -710,10 +741,8 @@ class JournaledBackend(EditableFolder):
             StorageFailed: The journal cannot be written; nothing is freed.
         """
         settled = settled and self._settle_late_removals(checkpoint)
-        if not settled:
-            # The kernel says so once; then it calls the lost pages clean. They are written anew.
-            self._doubtful |= checkpoint.files.keys()
-            self._doubtful_removals |= checkpoint.removals.keys()
+        if not settled or self._doubtful_removals & checkpoint.removals.keys():
+            self._doubt_all_unsynced()
             return
         for stem, lsn in checkpoint.files.items():
             if self._unsynced.get(stem) == lsn:  # else it was renamed anew meanwhile
