@@ -62,10 +62,11 @@ class FolderReader:
         """Look at every file; whatever cannot be used is reported and left alone."""
         started = time.perf_counter()
         report = RecoveryReport()
+        # Before the files: an owner brings changes into the files first, and frees them here then.
+        entries = Entries.of(Journal(self._fs, self._layout.journal).read().records)
         self._start_over()
         for path in self._session_paths():
             self._scan(path, None, report)
-        entries = Entries.of(Journal(self._fs, self._layout.journal).read().records)
         report.lsn = max(report.lsn, entries.lsn)
         self._pending, self._unmoved = {}, {}
         for session_id, own in entries.by_session.items():
