@@ -741,7 +741,8 @@ class JournaledBackend(EditableFolder):
             StorageFailed: The journal cannot be written; nothing is freed.
         """
         settled = settled and self._settle_late_removals(checkpoint)
-        if not settled or self._doubtful_removals & checkpoint.removals.keys():
+        doubtful = self._doubtful & checkpoint.files.keys()
+        if not settled or doubtful or self._doubtful_removals & checkpoint.removals.keys():
             self._doubt_all_unsynced()
             return
         for stem, lsn in checkpoint.files.items():
