@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Final
 
 from recorder import RecordingFileSystem
@@ -12,6 +13,7 @@ from sessionkeeper.storage import journal as journals
 from sessionkeeper.storage.frames import BLOCK, frames_in, segment_head
 from sessionkeeper.storage.journal import Journal
 from sessionkeeper.storage.journaled import JournaledBackend
+from sessionkeeper.storage.syncs import WatchedSyncs
 
 if TYPE_CHECKING:
     import pytest
@@ -112,6 +114,12 @@ def retired_too_early(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(JournaledBackend, "settle", settle)
     monkeypatch.setattr(JournaledBackend, "finish", finish_first)
+
+
+def doubt_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a failed sync one that succeeds is believed, also for what was unsynced before."""
+    monkeypatch.setattr(WatchedSyncs, "_noticed", lambda _: nullcontext())
+    monkeypatch.setattr(JournaledBackend, "_doubt_all_unsynced", lambda _: None)
 
 
 def void_ignored(monkeypatch: pytest.MonkeyPatch) -> None:

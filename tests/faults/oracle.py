@@ -38,10 +38,14 @@ class Sent:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """It was answered: `done`, `refused` (it certainly did not happen) or `unknown`."""
+    """It was answered: `done`, `refused` (it certainly did not happen) or `unknown`.
+
+    Or `nothing`: there was nothing to delete. A change whose outcome is unknown may still turn up
+    with the next recovery, which is what decides it.
+    """
 
     number: int
-    outcome: Literal["done", "refused", "unknown"]
+    outcome: Literal["done", "refused", "unknown", "nothing"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +109,10 @@ def _folded(
     for sent in changes:
         outcome = outcomes.get(sent.number)
         if outcome == "refused":
+            continue
+        if outcome == "nothing":
+            if all(state.messages is not None for state in current):
+                raise Lost(f"{sent.session_id} was there when change {sent.number} found nothing")
             continue
         done = {after(state, sent) for state in current}
         if outcome == "done":

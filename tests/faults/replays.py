@@ -134,7 +134,8 @@ class Driver:
     def _answered(self, number: int, receipt: Receipt[Any]) -> None:
         error = receipt.exception(0)
         if error is None:
-            self._fs.mark(Answered(number, "done"))
+            nothing = receipt.result(0) is False
+            self._fs.mark(Answered(number, "nothing" if nothing else "done"))
         elif isinstance(error, OutcomeUnknown):
             self._fs.mark(Answered(number, "unknown"))
         else:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from mutants import sync_retried, void_ignored
+from mutants import doubt_ignored, sync_retried, void_ignored
 from oracle import Lost, observe
 from recorder import RecordingFileSystem
 from replays import SESSIONS, Driver, Explorer, Trace, opened, scratch
@@ -141,21 +141,6 @@ ONCE: list[tuple[str, str, int, int, Durability]] = [
 ]
 
 
-# After one failed sync of files or a folder, a power cut later on can show that a frame was freed
-# before what it held was durable. It depends on the timing of checkpoints.
-KNOWN = pytest.mark.xfail(
-    strict=False,
-    reason="after a failed sync a later one may free the journal too early; cause not known",
-)
-
-
-def marked(plan: tuple[str, str, int, int, Durability]) -> Any:
-    """The plan, marked if it can meet the defect that is known."""
-    if plan[4] == "journal" and plan[1] in ("sync_files", "sync_folder", "sync"):
-        return pytest.param(plan, marks=KNOWN)
-    return plan
-
-
 def survive(seeds: range, plan: tuple[str, str, int, int, Durability], points: int) -> int:
     """Run and recover; returns how many states were recovered from."""
     _, operation, number, times, durability = plan
@@ -170,7 +155,7 @@ def survive(seeds: range, plan: tuple[str, str, int, int, Durability], points: i
 
 
 @pytest.mark.usefixtures("small")
-@pytest.mark.parametrize("plan", [*map(marked, ONCE)], ids=lambda p: f"{p[0]}-{p[1]}-{p[3]}-{p[4]}")
+@pytest.mark.parametrize("plan", ONCE, ids=lambda p: f"{p[0]}-{p[1]}-{p[3]}-{p[4]}")
 def test_nothing_is_lost_on_a_medium_that_refuses(
     plan: tuple[str, str, int, int, Durability],
     covered: Covered,
@@ -183,7 +168,7 @@ def test_nothing_is_lost_on_a_medium_that_refuses(
 @pytest.mark.campaign
 @pytest.mark.timeout(1800)
 @pytest.mark.usefixtures("small")
-@pytest.mark.parametrize("plan", [*map(marked, ONCE)], ids=lambda p: f"{p[0]}-{p[1]}-{p[3]}-{p[4]}")
+@pytest.mark.parametrize("plan", ONCE, ids=lambda p: f"{p[0]}-{p[1]}-{p[3]}-{p[4]}")
 def test_nothing_is_lost_on_a_medium_that_refuses_at_many_points(
     plan: tuple[str, str, int, int, Durability],
     covered: Covered,
@@ -205,6 +190,23 @@ def test_a_sync_asked_for_twice_is_noticed(
     with pytest.raises(Lost):
         search()
     covered("mutant", 1, "rig that noticed 'a failed sync retried'")
+
+
+@pytest.mark.usefixtures("small")
+def test_a_sync_that_is_believed_after_one_that_failed_is_noticed(
+    monkeypatch: pytest.MonkeyPatch,
+    covered: Covered,
+) -> None:
+    doubt_ignored(monkeypatch)
+
+    def search() -> None:
+        for seed in range(60):
+            plan: tuple[str, str, int, int, Durability] = ("15", "sync_folder", EIO, 1, "journal")
+            survive(range(seed, seed + 1), plan, 30)
+
+    with pytest.raises(Lost):
+        search()
+    covered("mutant", 1, "rig that noticed 'a later sync believed after a failed one'")
 
 
 # --- a change that was given up --------------------------------------------------------------

@@ -857,6 +857,58 @@ def test_a_file_put_back_after_a_delete_is_taken(bench: Bench) -> None:
     assert bench.messages("s1") == [1]
 
 
+def removed_with_a_failed_sync(bench: Bench, fs: FaultyFileSystem) -> None:
+    """A session that was removed, and whose removal a checkpoint could not make durable."""
+    document = bench.saved("s1", [1])
+    assert bench.backend.checkpoint(full=True)
+    bench.commit(bench.trash(document))
+    fs.fail(Fault("sync_folder", os_error(errno.EIO)))
+    assert not bench.backend.checkpoint(full=True)
+
+
+def test_a_removal_whose_sync_failed_is_made_anew(folder: Path, fs: FaultyFileSystem) -> None:
+    bench = Bench(folder, fs)
+    removed_with_a_failed_sync(bench, fs)
+    (before,) = bench.layout.trash.iterdir()
+    content = (before / "session.json").read_bytes()
+    assert bench.backend.checkpoint(full=True)
+    (after,) = bench.layout.trash.iterdir()
+    assert after != before, "its old name may be lost for ever"
+    assert (after / "session.json").read_bytes() == content
+    assert not (bench.folder / "s1.json").exists()
+    document = bench.backend.trashed("s1")
+    assert document is not None
+    assert document.session().messages == [1]
+    bench.come_up()
+    assert bench.sessions() == {}
+
+
+@pytest.mark.parametrize("older", [False, True])
+def test_a_file_that_the_medium_brings_back_is_no_session(
+    folder: Path,
+    fs: FaultyFileSystem,
+    *,
+    older: bool,
+) -> None:
+    """The removal was made durable anew in the trash; the old place shows what it once showed."""
+    bench = Bench(folder, fs)
+    bench.saved("s1", [0])
+    first = (bench.folder / "s1.json").read_bytes()
+    removed_with_a_failed_sync(bench, fs)
+    (entry,) = bench.layout.trash.iterdir()
+    last = (entry / "session.json").read_bytes()
+    assert bench.backend.begin_checkpoint(full=True) is not None, "the removal is made anew"
+    (bench.folder / "s1.json").write_bytes(first if older else last)
+    for _ in range(2):
+        bench.come_up()
+        assert bench.sessions() == {}
+        assert not (bench.folder / "s1.json").exists()
+    assert "quarantined" in bench.kinds()
+    document = bench.backend.trashed("s1")
+    assert document is not None
+    assert document.session().messages == [1]
+
+
 # --- damage -------------------------------------------------------------------------------
 
 

@@ -127,6 +127,7 @@ ProblemKind = Literal[
     "newer-version",  # left alone
     "id-mismatch",  # moved to the quarantine
     "duplicate",  # left alone: another file holds a higher generation of the same session
+    "remnant",  # moved to the quarantine: removed, and brought back by the medium
     "adopted",  # a hand-made file, taken
     "vanished",  # a file that was removed by hand
     "conflict",  # a hand edit that met a write, kept aside

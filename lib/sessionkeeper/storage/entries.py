@@ -115,7 +115,12 @@ class AppendEntry:
 
 @dataclass(frozen=True, slots=True)
 class TrashEntry:
-    """A session moved to the trash."""
+    """A session moved to the trash.
+
+    Attributes:
+        repeated: Whether it was written again because the medium may have refused the move. Then
+            a file in the old place is the one that was removed, not one put back by hand.
+    """
 
     session_id: str
     lsn: int
@@ -123,6 +128,7 @@ class TrashEntry:
     reason: str
     at: datetime
     request_id: str
+    repeated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,8 +176,8 @@ def append_entry(change: Append) -> list[Chunk]:
     return [_APPEND, orjson.dumps(fields), b"\n", *interleaved(change.chunks)]
 
 
-def trash_entry(change: Trash) -> list[Chunk]:
-    """The record of a removal."""
+def trash_entry(change: Trash, *, repeated: bool = False) -> list[Chunk]:
+    """The record of a removal; see `TrashEntry`."""
     fields = {
         "session_id": change.record.session_id,
         "lsn": change.lsn,
@@ -179,6 +185,7 @@ def trash_entry(change: Trash) -> list[Chunk]:
         "reason": change.reason,
         "at": _microseconds(change.at),
         "request_id": change.request_id,
+        "repeated": repeated,
     }
     return [_TRASH, orjson.dumps(fields)]
 
@@ -260,6 +267,7 @@ def _trash(fields: dict[str, Any]) -> TrashEntry:
         _text(fields["reason"]),
         _moment(fields["at"]),
         _text(fields["request_id"]),
+        fields.get("repeated", False) is True,
     )
 
 

@@ -30,6 +30,7 @@ from sessionkeeper.storage.documents import encode_beginning, encode_document, e
 from sessionkeeper.storage.edits import DAMAGED, EditableFolder
 from sessionkeeper.storage.entries import (
     ForgetEntry,
+    TrashEntry,
     append_entry,
     forget_entry,
     put_entry,
@@ -41,7 +42,10 @@ from sessionkeeper.storage.index import Recalled
 from sessionkeeper.storage.journal import Journal, JournalFailed
 from sessionkeeper.storage.lines import weight
 from sessionkeeper.storage.pending import Pending
+from sessionkeeper.storage.platform import FileSystem
 from sessionkeeper.storage.replay import Entries, Hands, replay
+from sessionkeeper.storage.syncs import WatchedSyncs
+from sessionkeeper.storage.trash import SESSION
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -51,10 +55,9 @@ if TYPE_CHECKING:
     from sessionkeeper.layout import Layout
     from sessionkeeper.storage.backend import Change
     from sessionkeeper.storage.documents import Document, Record
-    from sessionkeeper.storage.entries import Entry, TrashEntry
+    from sessionkeeper.storage.entries import Entry
     from sessionkeeper.storage.examine import Known, Valid
     from sessionkeeper.storage.journal import Log
-    from sessionkeeper.storage.platform import FileSystem
 
 # A document up to this size goes into the journal whole; a larger one is synced on its own.
 INLINE_BYTES = 64 * 1024
@@ -68,6 +71,19 @@ GROUP = 64
 JournalRecord = list[Chunk]
 
 
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """A removal that is done, and may not be durable yet.
+
+    Attributes:
+        change: What was done.
+        folder: Where the session lies now.
+    """
+
+    change: Trash
+    folder: Path
+
+
 @dataclass(slots=True)
 class Checkpoint:
     """One pass that makes the session files current and durable, and frees the journal.
@@ -76,15 +92,17 @@ class Checkpoint:
         up_to: The last frame that it makes superfluous.
         sessions: The sessions whose files are behind.
         files: Published files whose bytes may not be durable yet: the version of each, by stem.
-        removals: Folders of removals that may not be durable yet, by session.
+        removals: Those that may not be durable yet, by session.
         full: Whether long sessions are rewritten too, however little was added to them.
+        refused: How many syncs had failed when it began.
     """
 
     up_to: int
     sessions: list[str]
     files: dict[str, int]
-    removals: dict[str, Path]
+    removals: dict[str, Removal]
     full: bool
+    refused: int
 
     def groups(self) -> Iterator[list[str]]:
         """The sessions, in groups of which each is prepared and published together."""
@@ -122,10 +140,11 @@ class JournaledBackend(EditableFolder):
         recall: Callable[[], Recalled] = Recalled,
         on_filed: Callable[[Record], object] = lambda _: None,
     ) -> None:
+        self._syncs = WatchedSyncs(fs or FileSystem())
         super().__init__(
             layout,
             clock,
-            fs=fs,
+            fs=self._syncs,
             max_backups=max_backups,
             on_event=on_event,
             recall=recall,
@@ -136,13 +155,13 @@ class JournaledBackend(EditableFolder):
         # Files renamed since the last checkpoint, whose bytes are not synced: the LSN of each.
         self._unsynced: dict[str, int] = {}
         # Removals since then, by session, whose folders are not synced.
-        self._unsynced_removals: dict[str, Path] = {}
+        self._unsynced_removals: dict[str, Removal] = {}
         # Files whose sync failed: what memory shows of them proves nothing.
         self._doubtful: set[str] = set()
         # Removals of these sessions, likewise.
         self._doubtful_removals: set[str] = set()
-        # Whether a sync has failed and what it concerned is not marked as doubtful yet.
-        self._refused = False
+        # So many failed syncs are followed up: all that they may have lost is marked as doubtful.
+        self._followed_up = 0
         self._settling = threading.Lock()
         self._suspended = False
         self._files_finished = False
@@ -286,7 +305,7 @@ class JournaledBackend(EditableFolder):
             try:
                 self._sync_removal(session_id)
                 self._publish(staged)
-            except OSError as error:
+            except (OSError, SessionKeeperError) as error:
                 self._tell("ignored", self._path(staged.stem), f"not renamed yet: {error}")
             else:
                 self._unsynced[staged.stem] = document.record.lsn
@@ -305,20 +324,39 @@ class JournaledBackend(EditableFolder):
         Else the new file could reach the medium in the place of the one that was moved, and the
         removed version would be nowhere.
         """
-        folder = self._unsynced_removals.get(session_id)
-        if folder is None:
+        removal = self._unsynced_removals.get(session_id)
+        if removal is None:
             return
+        self._follow_up()
         try:
             if session_id in self._doubtful_removals:
-                # A sync of it failed, and another would prove nothing.
-                self._trash.renew(folder, self._new_temporary)
+                self._remove_again(session_id, removal.change)
                 self._doubtful_removals.discard(session_id)
-            self._trash.settle(folder)
-            self._trash.sync()
-        except OSError:
+            else:
+                self._trash.settle(removal.folder)
+                self._trash.sync()
+        except (OSError, SessionKeeperError):
             self._doubtful_removals.add(session_id)
             raise
         del self._unsynced_removals[session_id]
+
+    def _remove_again(self, session_id: str, change: Trash) -> None:
+        """Make a removal durable anew: a sync of it failed, and another would prove nothing.
+
+        In the trash it gets another folder. The old place may still hold it on the medium, whose
+        folder shows it again only for an instant, so that its absence is written once more.
+        """
+        self._log([trash_entry(change, repeated=True)])
+        stem = self._names.stem_for(session_id)
+        folder = self._trash.renew(change.lsn, stem, self._new_temporary)
+        self._unsynced_removals[session_id] = Removal(change, folder)
+        path = self._path(stem)
+        if self._fs.status(path) is None:
+            temporary = self._new_temporary()
+            self._fs.write_new(temporary, self._fs.read(folder / SESSION)[0])
+            self._fs.replace(temporary, path)
+            self._fs.unlink(path)
+        self._fs.sync_folder(self._layout.sessions)
 
     def _move_removed(self, session_id: str) -> bool:
         """Move a removed session's file to the trash; False if the medium refuses."""
@@ -353,7 +391,7 @@ class JournaledBackend(EditableFolder):
                 self._publish(Staged(whole, stem, temporary, signature))
         self._move_to_trash(stem, session_id, folder)
         self._unsynced.pop(stem, None)
-        self._unsynced_removals[session_id] = folder
+        self._unsynced_removals[session_id] = Removal(change, folder)
 
     # --- recovery ---------------------------------------------------------------------------
 
@@ -456,7 +494,20 @@ class JournaledBackend(EditableFolder):
         if found.record is not None:
             self._unsynced[stem] = found.record.lsn  # it may have been renamed and not synced
         elif stem in self._files and session_id not in self._unmoved:
-            self._put_back(stem, session_id, report)
+            if self._is_remnant(stem, entries[-1]):
+                self._keep_remnant(stem, session_id)
+            else:
+                self._put_back(stem, session_id, report)
+
+    def _is_remnant(self, stem: str, last: Entry) -> bool:
+        """Whether a removed session's file is there only because the medium lost the move."""
+        filed = self._files[stem].record
+        return isinstance(last, TrashEntry) and last.repeated and filed.lsn <= last.base_lsn
+
+    def _keep_remnant(self, stem: str, session_id: str) -> None:
+        self._files.pop(stem)
+        detail = "removed long since; the medium had lost that"
+        self._move_to_quarantine(Problem("remnant", self._path(stem), detail, session_id))
 
     def _replay_removal(self, change: Trash, pending: Pending | None) -> None:
         session_id = change.record.session_id
@@ -470,13 +521,14 @@ class JournaledBackend(EditableFolder):
         moved = self._trash.moved(entry.lsn, stem, entry.base_lsn)
         if moved is None:
             return False
+        change = Trash(moved.record, entry.lsn, entry.reason, entry.at, entry.request_id)
         if not self._trash.is_named(entry.lsn, stem):
-            change = Trash(moved.record, entry.lsn, entry.reason, entry.at, entry.request_id)
             self._trash.stage(change, stem, sync=False)
         # Nothing tells whether the move is durable, or was only seen in memory.
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, SessionKeeperError):
             self._sync_removal(entry.session_id)  # an earlier one of that session
-        self._unsynced_removals[entry.session_id] = self._trash.folder_of(entry.lsn, stem)
+        folder = self._trash.folder_of(entry.lsn, stem)
+        self._unsynced_removals[entry.session_id] = Removal(change, folder)
         return True
 
     def _put_back(self, stem: str, session_id: str, report: RecoveryReport) -> None:
@@ -557,12 +609,12 @@ class JournaledBackend(EditableFolder):
         """
         if not self._journal.live_bytes:
             return None
-        if self._refused:  # by a checkpoint that was overtaken before it could be finished
-            self._doubt_all_unsynced()
+        self._follow_up()
         for session_id in list(self._unmoved):
             self._move_removed(session_id)
         for session_id in list(self._doubtful_removals):
-            with contextlib.suppress(OSError):  # tried again the next time
+            # Else it is tried again the next time.
+            with contextlib.suppress(OSError, SessionKeeperError):
                 self._sync_removal(session_id)
         doubtful = [
             self._files[stem].record.session_id for stem in self._doubtful & set(self._files)
@@ -573,6 +625,7 @@ class JournaledBackend(EditableFolder):
             dict(self._unsynced),
             dict(self._unsynced_removals),
             full,
+            self._followed_up,
         )
 
     def prepare(self, checkpoint: Checkpoint, session_ids: Sequence[str]) -> list[Staged]:
@@ -590,13 +643,8 @@ class JournaledBackend(EditableFolder):
                 if staged is not None:
                     prepared.append(staged)
             with self._settling:
-                try:
-                    temporaries = [staged.temporary for staged in prepared]
-                    self._fs.sync_files(self._layout.temporaries, temporaries)
-                except OSError:
-                    # Many files are synced as a whole file system: it may concern all others too.
-                    self._refused = True
-                    raise
+                temporaries = [staged.temporary for staged in prepared]
+                self._fs.sync_files(self._layout.temporaries, temporaries)
         except BaseException:
             for staged in prepared:
                 self._remove_temporary(staged.temporary)
@@ -655,7 +703,7 @@ class JournaledBackend(EditableFolder):
         try:
             self._sync_removal(record.session_id)
             self._publish(staged)
-        except OSError as error:
+        except (OSError, SessionKeeperError) as error:
             self._tell("ignored", self._path(staged.stem), f"not renamed yet: {error}")
             return False
         self._doubtful.discard(staged.stem)
@@ -695,7 +743,7 @@ class JournaledBackend(EditableFolder):
             pending = self._pending.get(session_id)
             unmoved = self._unmoved.get(session_id)
             if unmoved is not None:
-                entries.append(trash_entry(unmoved))
+                entries.append(trash_entry(unmoved, repeated=True))
             if pending is None:
                 continue
             if pending.base is not None:
@@ -713,26 +761,26 @@ class JournaledBackend(EditableFolder):
         # One at a time: a checkpoint that is overtaken may be at it still, and if the medium
         # refuses it, the system calls the lost pages clean for whoever asks next.
         with self._settling:
-            if self._refused:
+            if self._syncs.refused != checkpoint.refused:
                 raise OSError(errno.EIO, "a sync has failed, and not all is written anew")
-            try:
-                paths = [self._path(stem) for stem in sorted(checkpoint.files)]
-                self._fs.sync_files(self._layout.sessions, paths)
-                for folder in checkpoint.removals.values():
-                    if self._fs.status(folder) is not None:
-                        self._trash.settle(folder)
-                self._fs.sync_folder(self._layout.sessions)
-                self._trash.sync()
-            except OSError:
-                self._refused = True
-                raise
+            paths = [self._path(stem) for stem in sorted(checkpoint.files)]
+            self._fs.sync_files(self._layout.sessions, paths)
+            for removal in checkpoint.removals.values():
+                if self._fs.status(removal.folder) is not None:
+                    self._trash.settle(removal.folder)
+            self._fs.sync_folder(self._layout.sessions)
+            self._trash.sync()
+
+    def _follow_up(self) -> None:
+        """If a sync has failed since the last look, believe none that comes after it."""
+        if self._syncs.refused != self._followed_up:
+            self._doubt_all_unsynced()
 
     def _doubt_all_unsynced(self) -> None:
         """Have the next checkpoint write anew whatever a failed sync may have lost."""
-        with self._settling:
-            self._refused = False
-            self._doubtful |= self._unsynced.keys()
-            self._doubtful_removals |= self._unsynced_removals.keys()
+        self._followed_up = self._syncs.refused
+        self._doubtful |= self._unsynced.keys()
+        self._doubtful_removals |= self._unsynced_removals.keys()
 
     def finish(self, checkpoint: Checkpoint, *, settled: bool) -> None:
         """End a checkpoint: what it made superfluous in the journal is free again.
@@ -741,6 +789,8 @@ class JournaledBackend(EditableFolder):
             StorageFailed: The journal cannot be written; nothing is freed.
         """
         settled = settled and self._settle_late_removals(checkpoint)
+        # Any sync counts, also of another file: nothing says which pages a medium let go of.
+        settled = settled and self._syncs.refused == checkpoint.refused
         doubtful = self._doubtful & checkpoint.files.keys()
         if not settled or doubtful or self._doubtful_removals & checkpoint.removals.keys():
             self._doubt_all_unsynced()
@@ -748,8 +798,8 @@ class JournaledBackend(EditableFolder):
         for stem, lsn in checkpoint.files.items():
             if self._unsynced.get(stem) == lsn:  # else it was renamed anew meanwhile
                 del self._unsynced[stem]
-        for session_id, folder in checkpoint.removals.items():
-            if self._unsynced_removals.get(session_id) == folder:
+        for session_id, removal in checkpoint.removals.items():
+            if self._unsynced_removals.get(session_id) == removal:
                 del self._unsynced_removals[session_id]
         try:
             self._journal.retire(checkpoint.up_to)
@@ -763,14 +813,14 @@ class JournaledBackend(EditableFolder):
         concerned |= checkpoint.files.keys()
         late = [
             session_id
-            for session_id, folder in self._unsynced_removals.items()
-            if checkpoint.removals.get(session_id) != folder
+            for session_id, removal in self._unsynced_removals.items()
+            if checkpoint.removals.get(session_id) != removal
             and self._names.stem_for(session_id) in concerned
         ]
         try:
             for session_id in late:
                 self._sync_removal(session_id)
-        except OSError as error:
+        except (OSError, SessionKeeperError) as error:
             self._tell("ignored", self._layout.trash, f"not durable yet: {error}")
             return False
         return True

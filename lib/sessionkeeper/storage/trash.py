@@ -68,6 +68,13 @@ def read_removal(fs: FileSystem, folder: Path) -> Entry | None:
         return None
 
 
+def _twin(folder: Path) -> Path:
+    """The other of the two names that one removal's folder can have."""
+    name = folder.name
+    sign = "+" if name[_LSN_DIGITS] == "-" else "-"
+    return folder.with_name(f"{name[:_LSN_DIGITS]}{sign}{name[_LSN_DIGITS + 1 :]}")
+
+
 class TrashFolder:
     """The removals of one store, oldest to newest by name."""
 
@@ -108,8 +115,11 @@ class TrashFolder:
         return folder
 
     def folder_of(self, lsn: int, stem: str) -> Path:
-        """The folder of the removal of that number."""
-        return self._folder / f"{lsn:016x}-{stem}"
+        """The folder of the removal of that number, where its session lies if it is there."""
+        first = self._folder / f"{lsn:016x}-{stem}"
+        second = _twin(first)
+        lies_there = [f for f in (first, second) if self._fs.status(f / SESSION) is not None]
+        return lies_there[0] if lies_there else first
 
     def holds(self, lsn: int, stem: str, base_lsn: int) -> bool:
         """Whether the removal of that number is complete, with the version it removed."""
@@ -132,12 +142,27 @@ class TrashFolder:
         self._fs.sync_files(folder, [folder / MANIFEST, folder / SESSION])
         self._fs.sync_folder(folder)
 
-    def renew(self, folder: Path, temporary: Callable[[], Path]) -> None:
-        """Write the files of a removal anew: a sync of them failed, another proves nothing."""
+    def renew(self, lsn: int, stem: str, temporary: Callable[[], Path]) -> Path:
+        """Write the folder of a removal anew, under another name, durably.
+
+        Returns:
+            The folder in which it lies now.
+        """
+        folder = self.folder_of(lsn, stem)
+        other = _twin(folder)
+        if self._fs.status(other) is not None:
+            self._remove(other)
+        self._fs.make_folder(other)
         for name in (MANIFEST, SESSION):
             path = temporary()
             self._fs.write_new(path, self._fs.read(folder / name)[0])
-            self._fs.replace(path, folder / name)
+            self._fs.replace(path, other / name)
+        self._fs.sync_folder(other)
+        self.sync()
+        if self._fs.status(folder / BACKUPS) is not None:
+            self._fs.replace(folder / BACKUPS, other / BACKUPS)
+        self._remove(folder)
+        return other
 
     def sync(self) -> None:
         """Make the names of the removals durable."""
