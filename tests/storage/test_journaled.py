@@ -883,6 +883,22 @@ def test_a_removal_whose_sync_failed_is_made_anew(folder: Path, fs: FaultyFileSy
     assert bench.sessions() == {}
 
 
+def test_the_removal_of_a_file_whose_sync_failed_is_made_anew(
+    bench: Bench,
+    fs: FaultyFileSystem,
+) -> None:
+    bench.come_up(fs)
+    document = bench.saved("s1", [1])
+    fs.fail(Fault("sync_files", os_error(errno.EIO)))
+    assert not bench.backend.checkpoint(full=True)
+    bench.commit(bench.trash(document))
+    (before,) = bench.layout.trash.iterdir()
+    inode = (before / "session.json").stat().st_ino
+    bench.saved("s1", ["anew"])
+    (after,) = bench.layout.trash.iterdir()
+    assert (after / "session.json").stat().st_ino != inode, "a second sync proves nothing"
+
+
 @pytest.mark.parametrize("older", [False, True])
 def test_a_file_that_the_medium_brings_back_is_no_session(
     folder: Path,

@@ -392,6 +392,9 @@ class JournaledBackend(EditableFolder):
         self._move_to_trash(stem, session_id, folder)
         self._unsynced.pop(stem, None)
         self._unsynced_removals[session_id] = Removal(change, folder)
+        if stem in self._doubtful:
+            self._doubtful.discard(stem)
+            self._doubtful_removals.add(session_id)
 
     # --- recovery ---------------------------------------------------------------------------
 
