@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     import pytest
     from replays import Durability
 
+    from sessionkeeper.storage.checkpoints import Checkpoint
     from sessionkeeper.storage.documents import Document
     from sessionkeeper.storage.folder import Staged
-    from sessionkeeper.storage.journaled import Checkpoint
 
 
 def no_journal_sync(monkeypatch: pytest.MonkeyPatch) -> None:

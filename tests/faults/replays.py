@@ -23,7 +23,7 @@ from sessionkeeper import (
     StoreClosed,
     UndeleteSession,
 )
-from sessionkeeper.storage import journal, journaled
+from sessionkeeper.storage import checkpoints, commits, journal
 from sessionkeeper.storage.documents import decode_document
 from sessionkeeper.testing import Injected, crash_actor
 
@@ -49,8 +49,8 @@ def make_small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small bounds, so that a short log rolls segments, stages documents and carries appends."""
     monkeypatch.setattr(journal, "SMALLEST", 32 * 1024)
     monkeypatch.setattr(journal, "LARGEST", 64 * 1024)
-    monkeypatch.setattr(journaled, "INLINE_BYTES", 2048)
-    monkeypatch.setattr(journaled, "REWRITE_BYTES", 6000)
+    monkeypatch.setattr(commits, "INLINE_BYTES", 2048)
+    monkeypatch.setattr(checkpoints, "REWRITE_BYTES", 6000)
 
 
 def scratch() -> tempfile.TemporaryDirectory[str]:

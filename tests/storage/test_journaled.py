@@ -19,10 +19,12 @@ from sessionkeeper import CorruptDocument, OutcomeUnknown, SessionStore, Storage
 from sessionkeeper.layout import Layout
 from sessionkeeper.storage import journal as journal_module
 from sessionkeeper.storage.backend import Append, Put, Trash
+from sessionkeeper.storage.checkpoints import REWRITE_BYTES
+from sessionkeeper.storage.commits import INLINE_BYTES
 from sessionkeeper.storage.documents import Document, Request, decode_foreign
 from sessionkeeper.storage.folder import prepare_folders
 from sessionkeeper.storage.frames import frames_in, journal_id_of
-from sessionkeeper.storage.journaled import INLINE_BYTES, REWRITE_BYTES, JournaledBackend
+from sessionkeeper.storage.journaled import JournaledBackend
 from sessionkeeper.storage.lines import encode_lines
 from sessionkeeper.storage.platform import FileSystem
 from sessionkeeper.storage.reader import FolderReader

@@ -11,8 +11,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sessionkeeper.otp import ServerRef
+    from sessionkeeper.storage.checkpoints import Checkpoint
     from sessionkeeper.storage.folder import Staged
-    from sessionkeeper.storage.journaled import Checkpoint, JournaledBackend
+    from sessionkeeper.storage.journaled import JournaledBackend
 
 
 class Arrived:

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from sessionkeeper.otp import Envelope, ServerRef
+    from sessionkeeper.storage.checkpoints import Checkpoint
     from sessionkeeper.storage.folder import Staged
-    from sessionkeeper.storage.journaled import Checkpoint, JournaledBackend
+    from sessionkeeper.storage.journaled import JournaledBackend
 
 
 class CheckpointDue:
