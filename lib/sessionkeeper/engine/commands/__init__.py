@@ -1,0 +1,32 @@
+"""One typed command for each operation on the store.
+
+A `Command` is what applications build and send with `ask` and `tell`. `prepare` checks and
+encodes it in the caller's thread; the actor only moves the bytes of what comes out.
+"""
+
+from sessionkeeper.engine.commands.asking import CheckpointFiles, CountSessions
+from sessionkeeper.engine.commands.base import ABSENT, Command, Prepared
+from sessionkeeper.engine.commands.removing import Cleanup, DeleteSession, UndeleteSession
+from sessionkeeper.engine.commands.saving import (
+    AppendMessages,
+    Fields,
+    PreparedAppend,
+    PreparedSave,
+    SaveSession,
+)
+
+__all__ = [
+    "ABSENT",
+    "AppendMessages",
+    "CheckpointFiles",
+    "Cleanup",
+    "Command",
+    "CountSessions",
+    "DeleteSession",
+    "Fields",
+    "Prepared",
+    "PreparedAppend",
+    "PreparedSave",
+    "SaveSession",
+    "UndeleteSession",
+]

@@ -1,0 +1,55 @@
+"""What a command is: checked and encoded in the caller's thread, applied by the actor."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from sessionkeeper.engine.apply import Transaction
+
+R_co = TypeVar("R_co", covariant=True)
+
+# A prepared command costs the mailbox this much beside its payload.
+BASE_SIZE: Final = 256
+
+ABSENT: Final = 0
+"""As `expected_generation`: the session must not exist yet."""
+
+
+class Command(ABC, Generic[R_co]):
+    """Something the store can be asked to do; `R_co` is the type of the answer."""
+
+    @abstractmethod
+    def prepare(self) -> Prepared[R_co]:
+        """Check and encode, in the caller's thread.
+
+        Raises:
+            TypeError: An argument of the wrong type.
+            InvalidSessionId: The id cannot name a session.
+            InvalidValue: A value that JSON would not give back equal.
+        """
+
+
+class Prepared(ABC, Generic[R_co]):
+    """A command with everything encoded, ready for the mailbox."""
+
+    def size(self) -> int:
+        """What it weighs in the mailbox, in bytes."""
+        return BASE_SIZE
+
+    def concerns(self) -> str | None:
+        """The one session it changes, or None."""
+        return None
+
+    def idempotency_key(self) -> str | None:
+        """The key its caller gave it, or None."""
+        return None
+
+    @abstractmethod
+    def apply(self, transaction: Transaction, request_id: str) -> R_co:
+        """Enter the changes into the transaction and return the answer; nothing is written yet.
+
+        Raises:
+            SessionKeeperError: The command is refused; the transaction is as before.
+        """

@@ -1,0 +1,77 @@
+"""Checks of what callers hand in, done before anything is sent."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Final
+
+from sessionkeeper.errors import InvalidValue
+from sessionkeeper.messages import calculate_cost
+from sessionkeeper.session import KEEP, Keep
+from sessionkeeper.storage.codec import encode
+from sessionkeeper.storage.lines import encode_lines
+
+if TYPE_CHECKING:
+    from sessionkeeper.session import Chunk
+
+MAX_TEXT: Final = 64 * 1024
+MAX_KEY: Final = 256
+
+
+def check_messages(messages: object) -> tuple[tuple[Chunk, ...] | Keep, int, float]:
+    """The messages encoded, how many they are, and what they say they cost."""
+    if isinstance(messages, Keep):
+        return KEEP, 0, 0.0
+    if isinstance(messages, str | bytes | Mapping) or not isinstance(messages, Iterable):
+        raise TypeError(f"messages must be a sequence of messages, not {type(messages).__name__}")
+    listed = list(messages)
+    return encode_lines(listed), len(listed), calculate_cost(listed)
+
+
+def check_metadata(metadata: object) -> bytes | Keep:
+    """The metadata encoded."""
+    if isinstance(metadata, Keep):
+        return KEEP
+    if not isinstance(metadata, dict):
+        raise TypeError(f"metadata must be a dict, not {type(metadata).__name__}")
+    encoded = encode(metadata, where="metadata")
+    if len(encoded) > MAX_TEXT:
+        raise InvalidValue(f"metadata of {len(encoded)} bytes is larger than {MAX_TEXT}")
+    return encoded
+
+
+def check_text(name: str, text: object) -> str | Keep | None:
+    """A text that JSON gives back as it was, and not too long; None and KEEP are let through."""
+    if text is None or isinstance(text, Keep):
+        return text
+    if not isinstance(text, str):
+        raise TypeError(f"{name} must be a str or None, not {type(text).__name__}")
+    if len(text) > MAX_TEXT:
+        raise InvalidValue(f"{name} of {len(text)} characters is longer than {MAX_TEXT}")
+    encode(text, where=name)
+    return str(text)
+
+
+def check_key(key: object) -> str | None:
+    """An idempotency key, or None."""
+    checked = check_text("key", key)
+    if isinstance(checked, str) and not 0 < len(checked) <= MAX_KEY:
+        raise InvalidValue(f"an idempotency key has 1 to {MAX_KEY} characters")
+    return checked if isinstance(checked, str) else None
+
+
+def check_generation(generation: object) -> int | None:
+    """An expected generation, or None."""
+    if generation is None:
+        return None
+    if type(generation) is not int or generation < 0:
+        raise TypeError(f"expected_generation must be a whole number, not {generation!r}")
+    return generation
+
+
+def check_cost(cost: object) -> float:
+    """A finite number."""
+    if isinstance(cost, bool) or not isinstance(cost, int | float) or not math.isfinite(cost):
+        raise InvalidValue(f"total_cost must be a finite number, not {cost!r}")
+    return float(cost)
