@@ -115,13 +115,31 @@ def test_sessions_that_exist_are_replaced_only_if_asked(
     refused = run("--path", filled, "import", path)
     assert refused.exit_code == 1
     assert "1 of its sessions exist already: 'refund'" in refused.stderr
-    assert "--overwrite" in refused.stderr
+    assert "--on-conflict" in refused.stderr
 
     replaced = run("--path", filled, "import", path, "--overwrite")
     assert replaced.exit_code == 0
     assert replaced.stdout == f"{path}\t1\t1\t1\n"
     with SessionStore.open(filled, read_only=True) as store:
         assert store.load_session("refund").messages == [{"role": "user", "content": "Mine"}]
+
+
+def test_what_becomes_of_sessions_that_exist_can_be_said(
+    run: Run,
+    filled: Path,
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "refund.json"
+    path.write_text('[{"role": "user", "content": "Mine"}]')
+
+    skipped = run("--path", filled, "import", path, "--on-conflict", "skip")
+    renamed = run("--path", filled, "import", path, "--on-conflict", "rename")
+
+    assert skipped.stdout == f"{path}\t0\t0\t0\n"
+    assert renamed.stdout == f"{path}\t1\t1\t0\n"
+    with SessionStore.open(filled, read_only=True) as store:
+        assert len(store.load_session("refund")) == 4
+        assert store.load_session("refund-2").messages == [{"role": "user", "content": "Mine"}]
 
 
 def test_what_show_prints_can_be_imported(run: Run, filled: Path, tmp_path: Path) -> None:
@@ -174,6 +192,8 @@ def test_a_full_disk_is_reported_once_and_nothing_is_left(
     [
         (["--id", "{task_id"], "cannot be read"),
         (["--tag", "{}"], "cannot be read"),
+        (["--on-conflict", "overwrite"], "'overwrite' is unknown"),
+        (["--on-conflict", "skip", "--overwrite"], "contradict each other"),
         (["--metadata", "reward"], "is not KEY=FIELD"),
         (["--metadata", "=reward"], "is not KEY=FIELD"),
         (["--metadata", "reward="], "is not KEY=FIELD"),

@@ -8,14 +8,24 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sessionkeeper import ImportRefused, SessionStore
+from sessionkeeper import ImportRefused, InvalidConfig, SessionStore
 from sessionkeeper.storage.platform import FileSystem
 from sessionkeeper.testing import Injected
-from sessionkeeper.transfer import FieldMapping, Imported, import_file, importer
+from sessionkeeper.transfer import (
+    FieldMapping,
+    Imported,
+    import_file,
+    importer,
+    planned,
+    stage_file,
+    write_staged,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from sessionkeeper.transfer import OnConflict
 
 NAMES = [f"s{number}" for number in range(10)]
 
@@ -101,10 +111,10 @@ def test_a_session_that_exists_is_never_replaced_unless_asked(
 
     with pytest.raises(ImportRefused, match="1 of its sessions exist already: 's9'") as caught:
         import_file(store, ten)
-    assert "overwrite" in caught.value.hint
+    assert "on_conflict" in caught.value.hint
     assert everything(store) == {"s9": ["mine"]}
 
-    imported = import_file(store, ten, overwrite=True)
+    imported = import_file(store, ten, on_conflict="replace")
     assert imported.replaced == 1
     replaced = store.load_session("s9")
     assert replaced.messages == [{"n": "s9"}]
@@ -119,6 +129,81 @@ def test_few_of_many_that_exist_are_named(store: SessionStore, ten: Path) -> Non
 
     with pytest.raises(ImportRefused, match=r"10 of .* 's0', 's1', 's2', 's3', 's4', …"):
         import_file(store, ten)
+
+
+def test_sessions_that_exist_are_skipped_if_asked(store: SessionStore, ten: Path) -> None:
+    store.save_session("s3", ["mine"])
+    seen: list[tuple[int, int]] = []
+
+    imported = import_file(
+        store, ten, on_conflict="skip", progress=lambda done, total: seen.append((done, total))
+    )
+
+    assert imported == Imported(ten, sessions=9, messages=9, replaced=0, skipped=1)
+    assert everything(store) == {**{n: [{"n": n}] for n in NAMES}, "s3": ["mine"]}
+    assert seen == [(number, 9) for number in range(1, 10)]
+
+
+def test_sessions_that_exist_are_kept_beside_the_new_ones_if_asked(
+    store: SessionStore,
+    tmp_path: Path,
+) -> None:
+    # s-2 is taken in the store, s-3 in the file itself.
+    for name in ("s", "s-2"):
+        store.save_session(name, ["mine"])
+    path = tmp_path / "two.json"
+    items = [{"id": name, "messages": [name]} for name in ("s", "s-2", "s-3")]
+    path.write_text(json.dumps(items))
+
+    imported = import_file(store, path, on_conflict="rename")
+
+    assert imported == Imported(path, 3, 3, 0, renamed={"s": "s-4", "s-2": "s-2-2"})
+    assert everything(store) == {
+        "s": ["mine"],
+        "s-2": ["mine"],
+        "s-3": ["s-3"],
+        "s-4": ["s"],
+        "s-2-2": ["s-2"],
+    }
+
+
+def test_the_longest_id_can_be_renamed(store: SessionStore, tmp_path: Path) -> None:
+    longest = "x" * 4096
+    store.save_session(longest, ["mine"])
+    path = tmp_path / "long.json"
+    path.write_text(json.dumps({"id": longest, "messages": []}))
+
+    renamed = import_file(store, path, on_conflict="rename").renamed
+
+    assert renamed == {longest: "x" * 4094 + "-2"}
+
+
+@pytest.mark.parametrize("on_conflict", ["refuse", "rename", "replace", "skip"])
+def test_a_plan_says_what_would_be_stored_and_stores_nothing(
+    store: SessionStore,
+    ten: Path,
+    on_conflict: OnConflict,
+) -> None:
+    store.save_session("s3", ["mine", "too"])
+    staged = stage_file(ten)
+
+    if on_conflict == "refuse":
+        with pytest.raises(ImportRefused, match="'s3'"):
+            planned(store, staged)
+        return
+    expected = planned(store, staged, on_conflict=on_conflict)
+
+    assert everything(store) == {"s3": ["mine", "too"]}
+    assert write_staged(store, staged, on_conflict=on_conflict) == expected
+
+
+def test_an_unknown_way_out_is_refused_before_anything_is_read(
+    store: SessionStore,
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(InvalidConfig, match="'overwrite' is unknown") as caught:
+        import_file(store, tmp_path / "absent", on_conflict="overwrite")  # type: ignore[arg-type]
+    assert "refuse, rename, replace, skip" in caught.value.hint
 
 
 @pytest.mark.parametrize("window", ["WINDOW_COMMANDS", "WINDOW_BYTES"])
@@ -207,7 +292,7 @@ def test_what_was_replaced_is_put_back(full: SessionStore, disk: FullDisk, ten: 
     disk.armed = True
 
     with pytest.raises(ImportRefused, match="was taken back"):
-        import_file(full, ten, overwrite=True)
+        import_file(full, ten, on_conflict="replace")
 
     after = full.load_session("s1")
     assert [s.session_id for s in full.list_sessions()] == ["s1"]
@@ -268,7 +353,7 @@ def test_somebody_who_changes_what_is_to_be_replaced_is_not_overwritten(
             store.append("s8", ["new"])
 
     with pytest.raises(ImportRefused, match="'s8' has generation 2, not 1"):
-        import_file(store, ten, overwrite=True, progress=intrude)
+        import_file(store, ten, on_conflict="replace", progress=intrude)
 
     assert everything(store) == {"s8": ["old", "new"]}
 
@@ -288,7 +373,7 @@ def test_what_somebody_changes_after_it_was_replaced_is_not_put_back(
             store.create_session("s8", [])
 
     with pytest.raises(ImportRefused, match=r"'s1' was stored and stays: .*generation 3, not 2"):
-        import_file(store, ten, overwrite=True, progress=intrude)
+        import_file(store, ten, on_conflict="replace", progress=intrude)
 
     assert everything(store) == {"s1": [{"n": "s1"}, "new"], "s8": []}
 

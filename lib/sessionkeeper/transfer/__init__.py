@@ -1,6 +1,14 @@
-"""Bringing sessions in from files that other programs wrote."""
+"""Sessions to and from files outside: documents, bundles, and what other programs wrote."""
 
-from sessionkeeper.transfer.importer import Imported, import_file, write_staged
+from sessionkeeper.transfer.conflicts import OnConflict, check_on_conflict
+from sessionkeeper.transfer.documents import Exported, export_session
+from sessionkeeper.transfer.importer import (
+    Imported,
+    import_file,
+    import_session,
+    planned,
+    write_staged,
+)
 from sessionkeeper.transfer.mapping import FieldMapping
 from sessionkeeper.transfer.reading import MAX_IMPORT_BYTES
 from sessionkeeper.transfer.staging import StagedFile, stage_file
@@ -8,11 +16,17 @@ from sessionkeeper.transfer.template import Template
 
 __all__ = [
     "MAX_IMPORT_BYTES",
+    "Exported",
     "FieldMapping",
     "Imported",
+    "OnConflict",
     "StagedFile",
     "Template",
+    "check_on_conflict",
+    "export_session",
     "import_file",
+    "import_session",
+    "planned",
     "stage_file",
     "write_staged",
 ]

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sessionkeeper.errors import SessionKeeperError
-from sessionkeeper.transfer.mapping import FieldMapping
-from sessionkeeper.transfer.parsing import parse, refusal
+from sessionkeeper.errors import CorruptDocument, SessionKeeperError
+from sessionkeeper.transfer.documents import check_checksum
+from sessionkeeper.transfer.mapping import FieldMapping, is_own
+from sessionkeeper.transfer.parsing import Parsed, parse, refusal
 from sessionkeeper.transfer.reading import MAX_IMPORT_BYTES, read_content
 from sessionkeeper.transfer.shapes import sessions_of
 from sessionkeeper.transfer.template import FieldError
@@ -55,8 +56,9 @@ def stage_file(
     Raises:
         ImportRefused: Something in it is not acceptable; the text says what, and where.
     """
+    content = read_content(path, max_bytes)
     mapping = mapping or FieldMapping()
-    items = sessions_of(parse(read_content(path, max_bytes), path), mapping)
+    items = sessions_of(_parsed(content, path), mapping)
     commands: list[PreparedSave] = []
     places: dict[str, str] = {}
     for number, item in enumerate(items, 1):
@@ -69,6 +71,16 @@ def stage_file(
         progress(number, len(items))
     count = sum(command.fields.message_count for command in commands)
     return StagedFile(path, tuple(commands), count)
+
+
+def _parsed(content: bytes, path: Path) -> Parsed:
+    parsed = parse(content, path)
+    if not parsed.listed and is_own(parsed.items[0].value) and "checksum" in parsed.items[0].value:
+        try:
+            check_checksum(content)
+        except CorruptDocument as error:
+            raise refusal(path, "", error.args[0]) from error
+    return parsed
 
 
 def _prepare(path: Path, place: str, value: Any, mapping: FieldMapping) -> PreparedSave:

@@ -18,7 +18,14 @@ from sessionkeeper.cli.progress import Advance, progress_bar
 from sessionkeeper.cli.text import count_of
 from sessionkeeper.errors import ImportRefused, InvalidConfig
 from sessionkeeper.store import SessionStore
-from sessionkeeper.transfer import FieldMapping, Imported, stage_file, write_staged
+from sessionkeeper.transfer import (
+    FieldMapping,
+    Imported,
+    OnConflict,
+    check_on_conflict,
+    stage_file,
+    write_staged,
+)
 
 
 def import_(
@@ -50,9 +57,16 @@ def import_(
         str | None,
         typer.Option(metavar="FIELD", help="The application's own value."),
     ] = None,
+    on_conflict: Annotated[
+        str | None,
+        typer.Option(
+            metavar="refuse|rename|replace|skip",
+            help="What to do about sessions that exist; default: refuse the file.",
+        ),
+    ] = None,
     overwrite: Annotated[
         bool,
-        typer.Option("--overwrite", help="Replace sessions that exist."),
+        typer.Option("--overwrite", help="The same as --on-conflict replace."),
     ] = False,
     as_json: JsonOption = False,
     path: PathOption = None,
@@ -80,10 +94,11 @@ def import_(
             metadata=_metadata(metadata or ()),
             state=state,
         )
+        conflicts = _on_conflict(on_conflict, overwrite=overwrite)
     except InvalidConfig as error:
         raise typer.BadParameter(str(error)) from error
     with ExitStack() as stack:
-        run = _Run(folder, mapping, overwrite, as_json, stack)
+        run = _Run(folder, mapping, conflicts, as_json, stack)
         taken = [run.take(file) for file in files]
     if not all(taken):
         raise typer.Exit(FAILED)
@@ -95,7 +110,7 @@ class _Run:
 
     folder: Path
     mapping: FieldMapping
-    overwrite: bool
+    on_conflict: OnConflict
     as_json: bool
     stack: ExitStack
     store: SessionStore | None = None
@@ -124,7 +139,7 @@ class _Run:
             return write_staged(
                 self.store,
                 staged,
-                overwrite=self.overwrite,
+                on_conflict=self.on_conflict,
                 progress=lambda done, total: advance(done, total, f"storing {file.name}"),
             )
 
@@ -143,6 +158,14 @@ class _Run:
             print_line(f"{imported.path}: {sessions}{replaced}, {messages} in {seconds:.2f} s")
         else:
             print_tabbed((str(imported.path), *map(str, counts.values())))
+
+
+def _on_conflict(given: str | None, *, overwrite: bool) -> OnConflict:
+    if not overwrite:
+        return check_on_conflict(given or "refuse")
+    if given not in (None, "replace"):
+        raise typer.BadParameter(f"--overwrite and --on-conflict {given} contradict each other")
+    return "replace"
 
 
 def _metadata(pairs: Sequence[str]) -> dict[str, str]:
