@@ -5,13 +5,17 @@ from sessionkeeper.bridges import cancelled_outcome
 from sessionkeeper.config import Config
 from sessionkeeper.engine.commands import (
     ABSENT,
+    AddTags,
     AppendMessages,
     Cleanup,
     Command,
     CountSessions,
     DeleteSession,
+    PinSession,
+    RemoveTags,
     SaveSession,
     UndeleteSession,
+    UnpinSession,
 )
 from sessionkeeper.errors import (
     Conflict,
@@ -53,6 +57,7 @@ from sessionkeeper.store import SessionStore, StoreInfo
 __all__ = [
     "ABSENT",
     "KEEP",
+    "AddTags",
     "AppendMessages",
     "AsyncReceipt",
     "AsyncSessionStore",
@@ -78,11 +83,13 @@ __all__ = [
     "OutcomeUnknown",
     "Page",
     "PathBlocked",
+    "PinSession",
     "Problem",
     "ProcessInfo",
     "Receipt",
     "RecoveryReport",
     "Removal",
+    "RemoveTags",
     "SaveSession",
     "Saved",
     "Session",
@@ -102,6 +109,7 @@ __all__ = [
     "StoreNotFound",
     "StoreReadOnly",
     "UndeleteSession",
+    "UnpinSession",
     "UnreadFailures",
     "calculate_cost",
     "cancelled_outcome",

@@ -8,12 +8,16 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 from sessionkeeper.bridges import read, settled
 from sessionkeeper.engine.commands import (
     ABSENT,
+    AddTags,
     AppendMessages,
     Cleanup,
     Command,
     DeleteSession,
+    PinSession,
+    RemoveTags,
     SaveSession,
     UndeleteSession,
+    UnpinSession,
 )
 from sessionkeeper.errors import Conflict, NotExecuted, SessionNotFound
 from sessionkeeper.otp import Reply
@@ -287,6 +291,22 @@ class AsyncSessionStore:
             except Conflict as error:
                 conflict = error
         raise conflict
+
+    async def add_tags(self, session_id: str, tags: Iterable[str]) -> Saved:
+        """Add tags to a session; see `SessionStore.add_tags`."""
+        return await self.ask(AddTags(session_id, tags))
+
+    async def remove_tags(self, session_id: str, tags: Iterable[str]) -> Saved:
+        """Take tags from a session; see `SessionStore.remove_tags`."""
+        return await self.ask(RemoveTags(session_id, tags))
+
+    async def pin(self, session_id: str) -> Saved:
+        """Keep a session whatever the retention settings say; see `SessionStore.pin`."""
+        return await self.ask(PinSession(session_id))
+
+    async def unpin(self, session_id: str) -> Saved:
+        """Let the retention settings decide again; see `SessionStore.unpin`."""
+        return await self.ask(UnpinSession(session_id))
 
     async def delete_session(self, session_id: str) -> bool:
         """Move a session to the trash; see `SessionStore.delete_session`."""

@@ -61,6 +61,7 @@ class SessionInfo:
         message_count: How many messages there are.
         total_cost: In the unit the application uses.
         metadata: The application's small indexed mapping; a copy of the caller's own.
+        pinned: Whether it is kept whatever the retention settings say.
     """
 
     session_id: str
@@ -78,6 +79,7 @@ class SessionInfo:
     message_count: int
     total_cost: float
     metadata: dict[str, Any]
+    pinned: bool = False
 
 
 class Session:
@@ -152,6 +154,11 @@ class Session:
     def status(self) -> Status | None:
         """What the application set, or None."""
         return self.info.status
+
+    @property
+    def pinned(self) -> bool:
+        """Whether it is kept whatever the retention settings say."""
+        return self.info.pinned
 
     @property
     def created_at(self) -> datetime:

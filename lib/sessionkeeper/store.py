@@ -12,14 +12,18 @@ from sessionkeeper.config import Config
 from sessionkeeper.engine.cache import SessionCache
 from sessionkeeper.engine.commands import (
     ABSENT,
+    AddTags,
     AppendMessages,
     CheckpointFiles,
     Cleanup,
     Command,
     CountSessions,
     DeleteSession,
+    PinSession,
+    RemoveTags,
     SaveSession,
     UndeleteSession,
+    UnpinSession,
 )
 from sessionkeeper.engine.query import Query
 from sessionkeeper.engine.view import View
@@ -464,6 +468,48 @@ class SessionStore:
             except Conflict as error:
                 conflict = error
         raise conflict
+
+    def add_tags(self, session_id: str, tags: Iterable[str]) -> Saved:
+        """Add tags to a session, behind those it has.
+
+        `save_session(tags=…)` replaces all of them.
+
+        Returns:
+            Its generation; the same as before if it has them all.
+
+        Raises:
+            SessionNotFound: There is no such session.
+            InvalidValue: A blank tag, or too many.
+            SessionKeeperError: See `ask`.
+        """
+        return self.ask(AddTags(session_id, tags))
+
+    def remove_tags(self, session_id: str, tags: Iterable[str]) -> Saved:
+        """Take tags from a session; one it does not have is no error.
+
+        Raises:
+            SessionNotFound: There is no such session.
+            SessionKeeperError: See `ask`.
+        """
+        return self.ask(RemoveTags(session_id, tags))
+
+    def pin(self, session_id: str) -> Saved:
+        """Keep a session whatever the retention settings say; deleting it is still possible.
+
+        Raises:
+            SessionNotFound: There is no such session.
+            SessionKeeperError: See `ask`.
+        """
+        return self.ask(PinSession(session_id))
+
+    def unpin(self, session_id: str) -> Saved:
+        """Let the retention settings decide about a session again.
+
+        Raises:
+            SessionNotFound: There is no such session.
+            SessionKeeperError: See `ask`.
+        """
+        return self.ask(UnpinSession(session_id))
 
     def delete_session(self, session_id: str) -> bool:
         """Move a session to the trash, where it stays for `trash_days`.

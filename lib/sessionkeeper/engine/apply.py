@@ -19,7 +19,7 @@ from sessionkeeper.storage.documents import (
 from sessionkeeper.storage.lines import Lines
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from datetime import datetime
 
     from sessionkeeper.clock import Clock
@@ -88,7 +88,7 @@ class Transaction:
             SessionKeeperError: The command is refused; the transaction is as before.
         """
         session_id, key = command.concerns(), command.idempotency_key()
-        record = self._record(session_id) if session_id is not None else None
+        record = self.record(session_id) if session_id is not None else None
         if record is not None and key is not None:
             answer = fulfilled(record, _keyed(key))
             if answer is not None:
@@ -99,7 +99,7 @@ class Transaction:
 
     def save(self, command: PreparedSave, request_id: str) -> Saved:
         """Create a session or replace the fields given."""
-        current = self._document(command.session_id)
+        current = self.document(command.session_id)
         _check_generation(command, current)
         base = current or self._new(command.session_id)
         fields = command.fields
@@ -111,16 +111,17 @@ class Transaction:
         if command.cost_given or not isinstance(fields.messages, Keep):
             cost = fields.cost
         changed = self._next(record, request_id, None, count, cost)
-        document = Document(
-            _with_fields(changed, fields),
-            chunks,
-            base.state if isinstance(fields.state, Keep) else fields.state,
+        document = replace(
+            base,
+            record=_with_fields(changed, fields),
+            chunks=chunks,
+            state=base.state if isinstance(fields.state, Keep) else fields.state,
         )
         return self._enter(Put(document, command.body))
 
     def append(self, command: PreparedAppend, request_id: str) -> Saved:
         """Add messages at the end; what was there before is not touched, nor even read."""
-        current = self._record(command.session_id)
+        current = self.record(command.session_id)
         if current is not None and not command.message_count:
             return Saved(current.session_id, current.generation, current.message_count)
         base = current or self._new(command.session_id).record
@@ -137,7 +138,7 @@ class Transaction:
 
     def trash(self, session_id: str, reason: str, request_id: str) -> bool:
         """Move a session to the trash; False if there is none."""
-        record = self._record(session_id)
+        record = self.record(session_id)
         if record is None:
             return False
         self.lsn += 1
@@ -148,7 +149,7 @@ class Transaction:
 
     def undelete(self, session_id: str, request_id: str) -> Saved:
         """Bring back what was deleted last."""
-        current = self._record(session_id)
+        current = self.record(session_id)
         if current is not None:
             raise SessionExists(
                 f"session {session_id!r} exists",
@@ -162,9 +163,7 @@ class Transaction:
                 f"session {session_id!r} is not in the trash",
                 session_id=session_id,
             )
-        record = trashed.record
-        changed = self._next(record, request_id, None, record.message_count, record.total_cost)
-        return self._put(replace(trashed, record=changed))
+        return self.put(trashed, request_id)
 
     def expired(self) -> list[Removal]:
         """What the retention settings remove now."""
@@ -181,14 +180,20 @@ class Transaction:
             count += (record is not None) - existed
         return count
 
-    # --- their parts ------------------------------------------------------------------------
+    # --- what other commands are made of ----------------------------------------------------
 
-    def _record(self, session_id: str) -> Record | None:
+    def record(self, session_id: str) -> Record | None:
+        """The record of a session after the commands so far, or None."""
         if session_id in self._pending:
             return self._pending[session_id]
         return self._visible.record(session_id)
 
-    def _document(self, session_id: str) -> Document | None:
+    def document(self, session_id: str) -> Document | None:
+        """The whole session after the commands so far, or None.
+
+        Raises:
+            SessionKeeperError: Its file cannot be read, or something is in its way.
+        """
         if session_id not in self._pending:
             return self._visible.document(session_id)
         index = self._latest.get(session_id)
@@ -196,6 +201,49 @@ class Transaction:
         if isinstance(change, Append):
             return change.upon(self._visible.document(session_id))
         return change.document if isinstance(change, Put) else None
+
+    def existing(self, session_id: str) -> Document:
+        """The whole session after the commands so far.
+
+        Raises:
+            SessionNotFound: There is none.
+        """
+        document = self.document(session_id)
+        if document is None:
+            raise SessionNotFound(f"there is no session {session_id!r}", session_id=session_id)
+        return document
+
+    def amend(
+        self,
+        session_id: str,
+        request_id: str,
+        change: Callable[[Document], Document],
+    ) -> Saved:
+        """Make a function of what a session is its next version.
+
+        Args:
+            session_id: The session.
+            request_id: The command that does it.
+            change: Returns the session changed, or the very same one to leave it as it is.
+
+        Raises:
+            SessionNotFound: There is no such session.
+            SessionKeeperError: What `change` raises; nothing is entered.
+        """
+        current = self.existing(session_id)
+        changed = change(current)
+        if changed is current:
+            record = current.record
+            return Saved(session_id, record.generation, record.message_count)
+        return self.put(changed, request_id)
+
+    def put(self, document: Document, request_id: str) -> Saved:
+        """Enter a document as the next generation of the one in its record."""
+        record = document.record
+        changed = self._next(record, request_id, None, record.message_count, record.total_cost)
+        return self._put(replace(document, record=changed))
+
+    # --- their parts ------------------------------------------------------------------------
 
     def _new(self, session_id: str) -> Document:
         now = self._clock.now()

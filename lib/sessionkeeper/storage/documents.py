@@ -98,6 +98,7 @@ class Record:
     metadata: bytes = EMPTY_OBJECT
     requests: tuple[Request, ...] = ()
     extra: bytes = EMPTY_OBJECT
+    pinned: bool = False
 
     def advanced(  # noqa: PLR0917 - given by position, see below
         self,
@@ -137,6 +138,7 @@ class Record:
             self.metadata,
             requests,
             self.extra,
+            self.pinned,
         )
 
     def info(self) -> SessionInfo:
@@ -157,6 +159,7 @@ class Record:
             message_count=self.message_count,
             total_cost=self.total_cost,
             metadata=decode(self.metadata),
+            pinned=self.pinned,
         )
 
 
@@ -278,6 +281,7 @@ def _encode_record(record: Record) -> bytes:
         "title": record.title,
         "summary": record.summary,
         "tags": list(record.tags),
+        "pinned": record.pinned,
         "message_count": record.message_count,
         "total_cost": record.total_cost,
     }
@@ -436,6 +440,7 @@ def _record_of(fields: dict[str, Any], *, message_count: int) -> Record:
             total_cost=_number(known.pop("total_cost", 0.0), "total_cost"),
             metadata=encode(_typed(known.pop("metadata", {}), dict, "metadata")),
             requests=_requests(known.pop("requests", [])),
+            pinned=_typed(known.pop("pinned", False), bool, "pinned"),
             extra=encode(known),
         )
     except (TypeError, KeyError, InvalidSessionId, InvalidValue) as error:

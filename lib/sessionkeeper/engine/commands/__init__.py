@@ -6,6 +6,7 @@ encodes it in the caller's thread; the actor only moves the bytes of what comes 
 
 from sessionkeeper.engine.commands.asking import CheckpointFiles, CountSessions
 from sessionkeeper.engine.commands.base import ABSENT, Command, Prepared
+from sessionkeeper.engine.commands.marking import AddTags, PinSession, RemoveTags, UnpinSession
 from sessionkeeper.engine.commands.removing import Cleanup, DeleteSession, UndeleteSession
 from sessionkeeper.engine.commands.saving import (
     AppendMessages,
@@ -17,6 +18,7 @@ from sessionkeeper.engine.commands.saving import (
 
 __all__ = [
     "ABSENT",
+    "AddTags",
     "AppendMessages",
     "CheckpointFiles",
     "Cleanup",
@@ -24,9 +26,12 @@ __all__ = [
     "CountSessions",
     "DeleteSession",
     "Fields",
+    "PinSession",
     "Prepared",
     "PreparedAppend",
     "PreparedSave",
+    "RemoveTags",
     "SaveSession",
     "UndeleteSession",
+    "UnpinSession",
 ]
