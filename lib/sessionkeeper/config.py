@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 Durability = Literal["journal", "file", "os", "memory"]
-Recovery = Literal["fallback", "strict"]
+Recovery = Literal["fallback", "strict", "report"]
 MIB = 1024 * 1024
 
 
@@ -30,6 +30,7 @@ class Config:
         persistence: False is `durability="memory"`, as a switch.
         recovery: `fallback`: what is damaged is set aside, and the newest valid version brought
             back. `strict`: a store of which anything is damaged is not opened, nor changed.
+            `report`: what is damaged stays where it is and is refused, the rest is served.
         retention_days: Sessions older than this are trashed by the cleanup; None keeps for ever.
         max_sessions: Sessions beyond this number are trashed, oldest change first; None: no limit.
         cleanup_interval: How often the actor's timer runs the cleanup.

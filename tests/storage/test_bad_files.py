@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 
@@ -356,6 +356,54 @@ def test_a_strict_store_is_not_opened_with_damage_and_nothing_is_changed(
         assert store.load_session("s1").messages in (["first"], ["second"])
     if damage is not _damage_backup:
         SessionStore.open(folder, watch=False, recovery="strict").close()
+
+
+@pytest.mark.parametrize("durability", ["journal", "file"])
+def test_a_store_that_only_reports_leaves_what_is_damaged_where_it_is(
+    folder: Path,
+    durability: Literal["journal", "file"],
+) -> None:
+    with SessionStore.open(folder, watch=False) as store:
+        store.save_session("s1", ["first"])
+        store.save_session("s1", ["second"])
+        store.save_session("s2", ["whole"])
+    damaged = (folder / "s1.json").read_bytes()[:-9]
+    (folder / "s1.json").write_bytes(damaged)
+    for _ in range(2):
+        opened = SessionStore.open(folder, watch=False, recovery="report", durability=durability)
+        with opened as store:
+            assert [problem.path.name for problem in store.last_recovery.problems] == ["s1.json"]
+            assert store.load_session("s2").messages[0] == "whole"
+            with pytest.raises((CorruptDocument, PathBlocked)):
+                store.load_session("s1")
+            with pytest.raises(PathBlocked):
+                store.save_session("s1", ["over it"])
+            with pytest.raises(PathBlocked):
+                store.append("s1", ["to it"])
+            store.append("s2", ["more"], key="once")
+        assert (folder / "s1.json").read_bytes() == damaged
+        assert not list((folder / ".sessionkeeper" / "quarantine").iterdir())
+    with SessionStore.open(folder, watch=False) as store:
+        assert store.load_session("s1").messages == ["first"], "the backup, now that it may"
+
+
+def test_a_store_that_only_reports_serves_what_the_journal_holds(folder: Path) -> None:
+    settings: dict[str, Any] = {"watch": False, "durability": "journal"}
+    store = SessionStore.open(folder, **settings)
+    store.save_session("s2", [])
+    store.checkpoint()  # none follows by itself for a while
+    store.save_session("s1", ["kept"])
+    killed = folder.with_name("killed")
+    shutil.copytree(folder, killed)
+    store.close()
+    (killed / "s1.json").write_bytes(b"{torn")
+    with SessionStore.open(killed, recovery="report", **settings) as store:
+        assert store.load_session("s1").messages == ["kept"]
+        store.checkpoint()
+        assert (killed / "s1.json").read_bytes() == b"{torn"
+    with SessionStore.open(killed, **settings) as store:
+        assert store.load_session("s1").messages == ["kept"]
+    assert b'"kept"' in (killed / "s1.json").read_bytes()
 
 
 def test_a_hand_edit_is_no_damage(folder: Path) -> None:

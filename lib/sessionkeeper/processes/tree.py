@@ -218,12 +218,14 @@ class StoreTree:
         index = Index(self.layout.index)
         self._catalog = Catalog(index, self.config.call_timeout)
         tell, backups = self.events.publish, self.config.max_backups
+        repairs = self.config.recovery == "fallback"
         if self.config.durability == "file":
             return FileBackend(
                 self.layout,
                 self.clock,
                 fs=fs,
                 max_backups=backups,
+                repairs=repairs,
                 on_event=tell,
                 recall=index.recall,
             )
@@ -232,6 +234,7 @@ class StoreTree:
             self.clock,
             fs=fs,
             max_backups=backups,
+            repairs=repairs,
             sync=self.config.durability == "journal",
             on_event=tell,
             recall=index.recall,

@@ -116,8 +116,8 @@ class CheckpointedFolder(CommittingFolder):
     def _prepare_one(self, session_id: str, *, full: bool) -> Staged | None:
         stem = self._names.find(session_id)
         pending = self._pending.get(session_id)
-        if stem is None:
-            return None
+        if stem is None or stem in self._blocked:
+            return None  # what stands there is not to be replaced
         if not full and pending is not None and self._is_small_part(stem, pending):
             return None
         try:

@@ -62,6 +62,7 @@ class CommittingFolder(EditableFolder):
         clock: For the times of hand-made files and of the quarantine.
         fs: The file system.
         max_backups: How many replaced versions of each session are kept.
+        repairs: See `SessionFolder`.
         sync: Whether each commit is on the medium when it returns; else `sync` makes it so.
         on_event: Called for whatever is found or done that nobody asked for.
         recall: See `SessionFolder`.
@@ -75,6 +76,7 @@ class CommittingFolder(EditableFolder):
         *,
         fs: FileSystem | None = None,
         max_backups: int = 5,
+        repairs: bool = True,
         sync: bool = True,
         on_event: Callable[[Event], None] = lambda _: None,
         recall: Callable[[], Recalled] = Recalled,
@@ -86,6 +88,7 @@ class CommittingFolder(EditableFolder):
             clock,
             fs=self._syncs,
             max_backups=max_backups,
+            repairs=repairs,
             on_event=on_event,
             recall=recall,
         )

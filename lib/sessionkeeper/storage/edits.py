@@ -78,7 +78,8 @@ class EditableFolder(SessionFolder):
 
     def _heal_at_recovery(self, report: RecoveryReport) -> None:
         """Bring back the sessions whose files were just set aside, from the newest copy."""
-        for problem in [p for p in report.problems if p.kind in DAMAGED]:
+        damaged = [p for p in report.problems if p.kind in DAMAGED and self._repairs]
+        for problem in damaged:
             copy = self._newest_copy(problem.path.stem)
             if copy is None or copy.record.session_id in report.records:
                 continue
@@ -155,7 +156,7 @@ class EditableFolder(SessionFolder):
         return result
 
     def _heal_or_forget(self, path: Path, known: Known, result: Reconciled) -> None:
-        copy = self._newest_copy(path.stem)
+        copy = self._newest_copy(path.stem) if self._repairs else None
         if copy is not None:
             try:
                 healed = self._heal(path, copy, result.lsn + 1)

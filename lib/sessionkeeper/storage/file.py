@@ -61,6 +61,7 @@ class FileBackend(EditableFolder):
         *,
         fs: FileSystem | None = None,
         max_backups: int = 5,
+        repairs: bool = True,
         on_event: Callable[[Event], None] = lambda _: None,
         recall: Callable[[], Recalled] = Recalled,
     ) -> None:
@@ -69,6 +70,7 @@ class FileBackend(EditableFolder):
             clock,
             fs=fs,
             max_backups=max_backups,
+            repairs=repairs,
             on_event=on_event,
             recall=recall,
         )

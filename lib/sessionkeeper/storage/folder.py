@@ -79,6 +79,8 @@ class SessionFolder(FolderReader, ABC):
         clock: For the times of hand-made files and of the quarantine.
         fs: The file system.
         max_backups: How many replaced versions of each session are kept.
+        repairs: Whether what is damaged is set aside and brought back. Else it stays where it
+            is, and the session is refused until somebody has seen to it.
         on_event: Called for whatever is found or done that nobody asked for.
         recall: Says, once, what files were published before, so that they need not be read.
     """
@@ -90,11 +92,13 @@ class SessionFolder(FolderReader, ABC):
         *,
         fs: FileSystem | None = None,
         max_backups: int = 5,
+        repairs: bool = True,
         on_event: Callable[[Event], None] = lambda _: None,
         recall: Callable[[], Recalled] = Recalled,
     ) -> None:
         super().__init__(layout, fs or FileSystem(), clock)
         self._on_event = on_event
+        self._repairs = repairs
         self._recall: Callable[[], Recalled] | None = recall
         # Not the process id: in a container the next process has the same, and a temporary that
         # the journal names outlives the one that wrote it.
@@ -219,7 +223,7 @@ class SessionFolder(FolderReader, ABC):
 
     def _set_aside(self, problems: Sequence[Problem]) -> None:
         for problem in problems:
-            if problem.kind in _QUARANTINED:
+            if problem.kind in _QUARANTINED and self._repairs:
                 self._move_to_quarantine(problem)
             elif problem.kind not in _TOLD:
                 self._tell("ignored", problem.path, f"{problem.kind}: {problem.detail}")
