@@ -930,6 +930,18 @@ def test_a_file_that_the_medium_brings_back_is_no_session(
 # --- damage -------------------------------------------------------------------------------
 
 
+def test_what_was_added_to_a_session_that_is_lost_is_kept(bench: Bench) -> None:
+    bench.saved("s1", [1])
+    assert bench.backend.checkpoint(full=True)
+    bench.appended("s1", ["acknowledged", {"too": 2}])
+    (bench.folder / "s1.json").unlink()
+    bench.come_up()
+    assert bench.sessions() == {}
+    (kept,) = bench.layout.quarantine.glob("s1.added*.jsonl")
+    lines = [json.loads(line) for line in kept.read_text().splitlines()]
+    assert lines == ["acknowledged", {"too": 2}]
+
+
 def segment_with_frames(bench: Bench) -> tuple[Path, list[int]]:
     """The segment in use, and where its frames begin."""
     for path in sorted(bench.layout.journal.iterdir()):

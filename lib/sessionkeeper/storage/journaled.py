@@ -135,6 +135,10 @@ class JournaledBackend(CheckpointedFolder):
         for problem in report.problems[problems:]:
             self._tell("damaged", problem.path, problem.detail, session_id)
         stem = self._names.stem_for(session_id)
+        for entry in found.unusable:  # the next checkpoint frees the frame that holds it
+            path = self._layout.sessions / f"{stem}.added.jsonl"
+            detail = f"messages added by change {entry.lsn} to a session that is not there"
+            self._quarantine.copy(path, "journal", detail, [entry.lines.replace(b",\n", b"\n")])
         if found.record is not None:
             self._unsynced[stem] = found.record.lsn  # it may have been renamed and not synced
         elif stem in self._files and session_id not in self._unmoved:

@@ -82,17 +82,20 @@ class Replayed:
         pending: What its file does not hold; None if the file is the newest version.
         changes: How many records counted.
         problems: What did not fit, in words.
+        unusable: Additions to a version that is nowhere.
     """
 
     record: Record | None
     pending: Pending | None = None
     changes: int = 0
     problems: list[str] = field(default_factory=list)
+    unusable: list[AppendEntry] = field(default_factory=list)
 
     def start_anew(self, record: Record | None, pending: Pending | None = None) -> None:
         """From here on nothing before counts, so nothing that did not fit there is missed."""
         self.record, self.pending = record, pending
         self.problems.clear()
+        self.unusable.clear()
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +169,7 @@ def _remove(state: Replayed, entry: TrashEntry, hands: Hands) -> None:
 def _append(state: Replayed, entry: AppendEntry) -> bool:
     if state.record is None:
         state.problems.append(f"change {entry.lsn} adds to a session that is not there")
+        state.unusable.append(entry)
         return False
     if entry.base_lsn != state.record.lsn:
         # What follows a hole was acknowledged too, so it is kept.
