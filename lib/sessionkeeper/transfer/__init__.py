@@ -1,5 +1,14 @@
 """Sessions to and from files outside: documents, bundles, and what other programs wrote."""
 
+from sessionkeeper.transfer.bundles import (
+    MAX_BUNDLE_BYTES,
+    StagedBundle,
+    export_bundle,
+    import_bundle,
+    planned_bundle,
+    staged_bundle,
+    write_bundle,
+)
 from sessionkeeper.transfer.conflicts import OnConflict, check_on_conflict
 from sessionkeeper.transfer.documents import Exported, export_session
 from sessionkeeper.transfer.importer import (
@@ -15,18 +24,25 @@ from sessionkeeper.transfer.staging import StagedFile, stage_file
 from sessionkeeper.transfer.template import Template
 
 __all__ = [
+    "MAX_BUNDLE_BYTES",
     "MAX_IMPORT_BYTES",
     "Exported",
     "FieldMapping",
     "Imported",
     "OnConflict",
+    "StagedBundle",
     "StagedFile",
     "Template",
     "check_on_conflict",
+    "export_bundle",
     "export_session",
+    "import_bundle",
     "import_file",
     "import_session",
     "planned",
+    "planned_bundle",
     "stage_file",
+    "staged_bundle",
+    "write_bundle",
     "write_staged",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 from sessionkeeper.errors import CorruptDocument, NewerVersion, PathBlocked
@@ -86,24 +86,10 @@ def refuse_inside(store: SessionStore, path: Path) -> None:
 
 def document_of(session: Session) -> Sequence[Chunk]:
     """The bytes of a session's document, with its checksum at the end."""
-    info = session.info
-    record = Record(
-        session_id=info.session_id,
-        namespace=info.namespace,
-        generation=info.generation,
-        lsn=info.lsn,
-        created_at=info.created_at,
-        updated_at=info.updated_at,
-        completed_at=info.completed_at,
-        persisted_until=info.persisted_until,
-        status=info.status,
-        title=info.title,
-        summary=info.summary,
-        tags=info.tags,
-        message_count=info.message_count,
-        total_cost=info.total_cost,
-        metadata=encode(info.metadata, where="metadata"),
-    )
+    # What a session says of itself has the same names in its record.
+    assigned = {field.name: getattr(session.info, field.name) for field in fields(session.info)}
+    metadata = encode(assigned.pop("metadata"), where="metadata")
+    record = Record(**assigned, metadata=metadata)
     lines = Lines(encode_lines(session.messages))
     return encode_document(Document(record, lines, encode(session.state, where="state")))
 

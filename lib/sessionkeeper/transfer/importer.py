@@ -82,9 +82,9 @@ def import_session(
             path=path,
             hint="import_file takes files of several sessions.",
         )
-    imported = write_staged(store, staged, on_conflict=on_conflict)
+    renamed = write_staged(store, staged, on_conflict=on_conflict).renamed
     session_id = staged.commands[0].session_id
-    return imported.renamed.get(session_id, session_id)
+    return renamed.get(session_id, session_id)
 
 
 def import_file(
@@ -157,7 +157,7 @@ def planned(
             for command in staged.commands
             if command.session_id not in made.skipped
         )
-        return _imported(len(ids) - len(made.skipped), messages, made)
+        return imported(len(ids) - len(made.skipped), messages, made)
 
 
 def write_all(
@@ -188,10 +188,11 @@ def write_all(
     except BaseException:  # Ctrl-C: half a file is not left behind either
         writing.take_back()
         raise
-    return _imported(len(writing.saved), sum(s.message_count for s in writing.saved), made)
+    return imported(len(writing.saved), sum(s.message_count for s in writing.saved), made)
 
 
-def _imported(sessions: int, messages: int, made: Plan) -> Imported:
+def imported(sessions: int, messages: int, made: Plan) -> Imported:
+    """The outcome of a plan, with how many sessions were stored and the messages in them."""
     skipped = len(made.skipped)
     return Imported(
         made.path,

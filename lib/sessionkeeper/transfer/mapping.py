@@ -134,7 +134,10 @@ def is_own(item: Any) -> bool:
 
 
 def _from_document(item: dict[str, Any]) -> SaveSession:
-    session = decode_foreign(encode(item), datetime.now(UTC)).session()
+    fields = dict(item)
+    if isinstance(fields.get(MESSAGES_FIELD), list):
+        fields[MESSAGES_FIELD] = []  # they are checked and encoded once, by the command itself
+    session = decode_foreign(encode(fields), datetime.now(UTC)).session()
     return SaveSession(
         session.session_id,
         state=session.state,

@@ -6,11 +6,13 @@ import gzip
 import os
 import stat
 import zlib
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from sessionkeeper.errors import ImportRefused
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from io import BufferedIOBase, BufferedReader
     from pathlib import Path
 
@@ -31,13 +33,45 @@ def read_content(path: Path, max_bytes: int = MAX_IMPORT_BYTES) -> bytes:
     Raises:
         ImportRefused: It cannot be read, is no regular file, is too large, or is damaged.
     """
+    with opened(path, max_bytes) as file:
+        if not is_gzip(file):
+            return _read_bounded(file, path, max_bytes)
+        with gzip.GzipFile(fileobj=file) as unzipped:
+            return _read_bounded(unzipped, path, max_bytes)
+
+
+def is_gzip(file: BufferedReader) -> bool:
+    """Whether what comes next in a file is gzipped; it is not read."""
+    return file.peek(len(_GZIP_MAGIC)).startswith(_GZIP_MAGIC)
+
+
+@contextmanager
+def opened(path: Path, max_bytes: int = MAX_IMPORT_BYTES) -> Iterator[BufferedReader]:
+    """Open a file from outside; the body does nothing but read it.
+
+    Args:
+        path: The file.
+        max_bytes: The bound of the file.
+
+    Yields:
+        The file, to be read.
+
+    Raises:
+        ImportRefused: It cannot be read, is no regular file, is too large, or is damaged.
+    """
+    with refusing_failures(path), _open_regular(path, max_bytes) as file:
+        yield file
+
+
+@contextmanager
+def refusing_failures(path: Path) -> Iterator[None]:
+    """Say of a file that it cannot be read, or is damaged, if reading it fails in the body.
+
+    Raises:
+        ImportRefused: It did.
+    """
     try:
-        with _open_regular(path, max_bytes) as file:
-            compressed = file.peek(len(_GZIP_MAGIC)).startswith(_GZIP_MAGIC)
-            if not compressed:
-                return _read_bounded(file, path, max_bytes)
-            with gzip.GzipFile(fileobj=file) as unzipped:
-                return _read_bounded(unzipped, path, max_bytes)
+        yield
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise ImportRefused(f"{path}: damaged gzip data: {error}", path=path) from error
     except OSError as error:

@@ -62,7 +62,7 @@ def stage_file(
     commands: list[PreparedSave] = []
     places: dict[str, str] = {}
     for number, item in enumerate(items, 1):
-        command = _prepare(path, item.place, item.value, mapping)
+        command = prepare(path, item.place, item.value, mapping)
         first = places.setdefault(command.session_id, item.place)
         if len(places) < number:
             reason = f"the id {command.session_id[:80]!r} is that of {first} already"
@@ -83,7 +83,12 @@ def _parsed(content: bytes, path: Path) -> Parsed:
     return parsed
 
 
-def _prepare(path: Path, place: str, value: Any, mapping: FieldMapping) -> PreparedSave:
+def prepare(path: Path, place: str, value: Any, mapping: FieldMapping) -> PreparedSave:
+    """Check and encode one item of a file.
+
+    Raises:
+        ImportRefused: It is not acceptable; the text says why, and where it stands.
+    """
     try:
         return mapping.command(value).prepare()
     except (SessionKeeperError, FieldError) as error:
