@@ -13,8 +13,11 @@ from sessionkeeper.engine.commands import (
     Cleanup,
     Command,
     DeleteSession,
+    ForkSession,
     PinSession,
     RemoveTags,
+    RenameSession,
+    RewindSession,
     SaveSession,
     UndeleteSession,
     UnpinSession,
@@ -307,6 +310,18 @@ class AsyncSessionStore:
     async def unpin(self, session_id: str) -> Saved:
         """Let the retention settings decide again; see `SessionStore.unpin`."""
         return await self.ask(UnpinSession(session_id))
+
+    async def rename_session(self, session_id: str, new_id: str) -> Saved:
+        """Give a session another id; see `SessionStore.rename_session`."""
+        return await self.ask(RenameSession(session_id, new_id))
+
+    async def fork_session(self, session_id: str, new_id: str, *, at: int | None = None) -> Saved:
+        """Make a new session of another one; see `SessionStore.fork_session`."""
+        return await self.ask(ForkSession(session_id, new_id, at))
+
+    async def rewind(self, session_id: str, *, message: int) -> Saved:
+        """Take a session back to its first messages; see `SessionStore.rewind`."""
+        return await self.ask(RewindSession(session_id, message))
 
     async def delete_session(self, session_id: str) -> bool:
         """Move a session to the trash; see `SessionStore.delete_session`."""

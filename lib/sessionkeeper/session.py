@@ -115,7 +115,7 @@ class Session:
     def messages(self) -> list[Any]:
         """The messages, oldest first, as a plain list."""
         if isinstance(self._messages, Keep):
-            self._messages = _decoded(self._chunks)
+            self._messages = decode_messages(self._chunks)
         return self._messages
 
     @property
@@ -247,7 +247,8 @@ def grouped(chunks: Iterable[Chunk]) -> Iterator[list[Chunk]]:
         yield group
 
 
-def _decoded(chunks: Sequence[Chunk]) -> list[Any]:
+def decode_messages(chunks: Sequence[Chunk]) -> list[Any]:
+    """The messages that some chunks hold, as new objects."""
     if len(chunks) == 1:
         return list(orjson.loads(b"[" + chunks[0] + b"]"))
     messages: list[Any] = []

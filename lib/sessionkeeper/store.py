@@ -19,8 +19,11 @@ from sessionkeeper.engine.commands import (
     Command,
     CountSessions,
     DeleteSession,
+    ForkSession,
     PinSession,
     RemoveTags,
+    RenameSession,
+    RewindSession,
     SaveSession,
     UndeleteSession,
     UnpinSession,
@@ -510,6 +513,59 @@ class SessionStore:
             SessionKeeperError: See `ask`.
         """
         return self.ask(UnpinSession(session_id))
+
+    def rename_session(self, session_id: str, new_id: str) -> Saved:
+        """Give a session another id, with all it holds.
+
+        The old id goes to the trash, together with the backups made under it. It is one
+        change: nobody sees both, or neither.
+
+        Returns:
+            The generation under the new id, one more than under the old one.
+
+        Raises:
+            SessionNotFound: There is no such session.
+            SessionExists: There is a session of the new id; nothing has changed.
+            SessionKeeperError: See `ask`.
+        """
+        return self.ask(RenameSession(session_id, new_id))
+
+    def fork_session(self, session_id: str, new_id: str, *, at: int | None = None) -> Saved:
+        """Make a new session of what another one holds; that one stays as it is.
+
+        Messages, state, title, summary, tags and metadata are copied; status, pin, annotations
+        and events are not. The metadata of the copy says where it is from, in `forked_from`
+        and `forked_at`.
+
+        Args:
+            session_id: The session to copy.
+            new_id: The id of the copy.
+            at: How many messages are copied, from the first one; None for all.
+
+        Raises:
+            SessionNotFound: There is no such session.
+            SessionExists: There is a session of the new id.
+            InvalidValue: It has fewer messages.
+            SessionKeeperError: See `ask`.
+        """
+        return self.ask(ForkSession(session_id, new_id, at))
+
+    def rewind(self, session_id: str, *, message: int) -> Saved:
+        """Take a session back to its first messages; all else about it stays.
+
+        Args:
+            session_id: The session.
+            message: How many messages stay.
+
+        Returns:
+            Its generation; the same as before if it has no more messages.
+
+        Raises:
+            SessionNotFound: There is no such session.
+            InvalidValue: It has fewer messages.
+            SessionKeeperError: See `ask`.
+        """
+        return self.ask(RewindSession(session_id, message))
 
     def delete_session(self, session_id: str) -> bool:
         """Move a session to the trash, where it stays for `trash_days`.

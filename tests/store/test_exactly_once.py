@@ -21,6 +21,9 @@ CHANGES: dict[str, Callable[[SessionStore], Any]] = {
     "remove tags": lambda store: store.remove_tags("s1", ["a"]),
     "pin": lambda store: store.pin("s1"),
     "unpin": lambda store: store.unpin("pinned"),
+    "rename": lambda store: store.rename_session("s1", "s3"),
+    "fork": lambda store: store.fork_session("s1", "s3", at=2),
+    "rewind": lambda store: store.rewind("s1", message=1),
 }
 
 

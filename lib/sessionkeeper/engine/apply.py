@@ -101,7 +101,7 @@ class Transaction:
         """Create a session or replace the fields given."""
         current = self.document(command.session_id)
         _check_generation(command, current)
-        base = current or self._new(command.session_id)
+        base = current or self.new(command.session_id)
         fields = command.fields
         record = base.record
         count, cost, chunks = record.message_count, record.total_cost, base.chunks
@@ -124,7 +124,7 @@ class Transaction:
         current = self.record(command.session_id)
         if current is not None and not command.message_count:
             return Saved(current.session_id, current.generation, current.message_count)
-        base = current or self._new(command.session_id).record
+        base = current or self.new(command.session_id).record
         changed = self._next(
             base,
             request_id,
@@ -149,14 +149,7 @@ class Transaction:
 
     def undelete(self, session_id: str, request_id: str) -> Saved:
         """Bring back what was deleted last."""
-        current = self.record(session_id)
-        if current is not None:
-            raise SessionExists(
-                f"session {session_id!r} exists",
-                session_id=session_id,
-                expected=ABSENT,
-                actual=current.generation,
-            )
+        self.require_absent(session_id)
         trashed = self._visible.trashed(session_id)
         if trashed is None:
             raise SessionNotFound(
@@ -237,15 +230,39 @@ class Transaction:
             return Saved(session_id, record.generation, record.message_count)
         return self.put(changed, request_id)
 
-    def put(self, document: Document, request_id: str) -> Saved:
-        """Enter a document as the next generation of the one in its record."""
+    def require_absent(self, session_id: str) -> None:
+        """Refuse a session that exists.
+
+        Raises:
+            SessionExists: It does.
+        """
+        record = self.record(session_id)
+        if record is not None:
+            raise SessionExists(
+                f"session {session_id!r} exists",
+                session_id=session_id,
+                expected=ABSENT,
+                actual=record.generation,
+            )
+
+    def put(self, document: Document, request_id: str, *marks: str) -> Saved:
+        """Enter a document as the next generation of the one in its record.
+
+        Args:
+            document: The session with its record as it was before.
+            request_id: The command that does it.
+            marks: Further ids by which this version is to be recognised.
+        """
         record = document.record
         changed = self._next(record, request_id, None, record.message_count, record.total_cost)
+        marked = (
+            Request(mark, changed.generation, changed.message_count, keyed=False) for mark in marks
+        )
+        changed = replace(changed, requests=(*changed.requests, *marked))
         return self._put(replace(document, record=changed))
 
-    # --- their parts ------------------------------------------------------------------------
-
-    def _new(self, session_id: str) -> Document:
+    def new(self, session_id: str) -> Document:
+        """A session without anything, as the base of its first generation."""
         now = self._clock.now()
         return Document(
             Record(
@@ -267,6 +284,8 @@ class Transaction:
             Lines(),
             NULL,
         )
+
+    # --- their parts ------------------------------------------------------------------------
 
     def _next(
         self,

@@ -6,6 +6,7 @@ encodes it in the caller's thread; the actor only moves the bytes of what comes 
 
 from sessionkeeper.engine.commands.asking import CheckpointFiles, CountSessions
 from sessionkeeper.engine.commands.base import ABSENT, Command, Prepared
+from sessionkeeper.engine.commands.history import ForkSession, RenameSession, RewindSession
 from sessionkeeper.engine.commands.marking import AddTags, PinSession, RemoveTags, UnpinSession
 from sessionkeeper.engine.commands.removing import Cleanup, DeleteSession, UndeleteSession
 from sessionkeeper.engine.commands.saving import (
@@ -26,11 +27,14 @@ __all__ = [
     "CountSessions",
     "DeleteSession",
     "Fields",
+    "ForkSession",
     "PinSession",
     "Prepared",
     "PreparedAppend",
     "PreparedSave",
     "RemoveTags",
+    "RenameSession",
+    "RewindSession",
     "SaveSession",
     "UndeleteSession",
     "UnpinSession",

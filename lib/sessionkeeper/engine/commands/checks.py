@@ -29,10 +29,8 @@ def check_messages(messages: object) -> tuple[tuple[Chunk, ...] | Keep, int, flo
     return encode_lines(listed), len(listed), calculate_cost(listed)
 
 
-def check_metadata(metadata: object) -> bytes | Keep:
+def check_metadata(metadata: object) -> bytes:
     """The metadata encoded."""
-    if isinstance(metadata, Keep):
-        return KEEP
     if not isinstance(metadata, dict):
         raise TypeError(f"metadata must be a dict, not {type(metadata).__name__}")
     encoded = encode(metadata, where="metadata")
@@ -75,3 +73,12 @@ def check_cost(cost: object) -> float:
     if isinstance(cost, bool) or not isinstance(cost, int | float) or not math.isfinite(cost):
         raise InvalidValue(f"total_cost must be a finite number, not {cost!r}")
     return float(cost)
+
+
+def check_count(name: str, count: object) -> int:
+    """A whole number that is not negative."""
+    if type(count) is not int:
+        raise TypeError(f"{name} must be a whole number, not {type(count).__name__}")
+    if count < 0:
+        raise InvalidValue(f"{name} must be 0 or more, not {count}")
+    return count

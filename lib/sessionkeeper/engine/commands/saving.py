@@ -110,7 +110,7 @@ class SaveSession(Command[Saved]):
                 message_count=count,
                 cost=cost,
                 state=KEEP if self.state is KEEP else encode(self.state, where="state"),
-                metadata=check_metadata(self.metadata),
+                metadata=KEEP if isinstance(self.metadata, Keep) else check_metadata(self.metadata),
                 tags=KEEP if isinstance(self.tags, Keep) else check_tags(self.tags),
                 title=check_text("title", self.title),
                 summary=check_text("summary", self.summary),
