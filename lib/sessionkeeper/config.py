@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from sessionkeeper.errors import InvalidConfig
 from sessionkeeper.layout import LayoutName
+from sessionkeeper.retention import Basis
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,6 +33,8 @@ class Config:
             back. `strict`: a store of which anything is damaged is not opened, nor changed.
             `report`: what is damaged stays where it is and is refused, the rest is served.
         retention_days: Sessions older than this are trashed by the cleanup; None keeps for ever.
+        retention_basis: What the age counts from: `completed`, the completion, or the last change
+            while there is none; `updated`, the last change; `created`, the first save.
         max_sessions: Sessions beyond this number are trashed, oldest change first; None: no limit.
         cleanup_interval: How often the actor's timer runs the cleanup.
         trash_days: The grace of a deleted session before it is purged.
@@ -56,6 +59,7 @@ class Config:
     persistence: bool = True
     recovery: Recovery = "fallback"
     retention_days: float | None = None
+    retention_basis: Basis = "completed"
     max_sessions: int | None = None
     cleanup_interval: float = 3600.0
     trash_days: float = 7.0
@@ -97,6 +101,7 @@ class Config:
                 raise InvalidConfig(f"{name} must be True or False, not {getattr(self, name)!r}")
         _one_of("layout", self.layout, get_args(LayoutName))
         _one_of("durability", self.durability, get_args(Durability))
+        _one_of("retention_basis", self.retention_basis, get_args(Basis))
         _one_of("recovery", self.recovery, get_args(Recovery))
 
     @property

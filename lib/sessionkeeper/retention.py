@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from sessionkeeper.session import UNFINISHED, Removal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+
+Basis = Literal["completed", "updated", "created"]
 
 
 class Retained(Protocol):
@@ -18,6 +21,11 @@ class Retained(Protocol):
     @property
     def session_id(self) -> str:
         """The id."""
+        ...
+
+    @property
+    def created_at(self) -> datetime:
+        """When it was first saved."""
         ...
 
     @property
@@ -40,13 +48,26 @@ class Retained(Protocol):
         """The application's word, or None."""
         ...
 
+    @property
+    def pinned(self) -> bool:
+        """Whether it is to stay."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """How long and how many sessions are kept; None is for ever and without limit."""
+    """How long and how many sessions are kept; None is for ever and without limit.
+
+    Attributes:
+        days: The age at which a session goes.
+        max_sessions: So many are kept.
+        basis: What the age counts from: `completed`, its completion, or while it has none its
+            last change; `updated`, its last change; `created`, its first save.
+    """
 
     days: float | None
     max_sessions: int | None
+    basis: Basis = "completed"
 
     def deadline(self, promised: datetime | None, now: datetime) -> datetime | None:
         """The `persistedUntil` to store with a session changed now; never shortens a promise."""
@@ -61,7 +82,7 @@ class Retention:
     def removals(self, newest_first: Iterable[Retained], now: datetime) -> list[Removal]:
         """Decide what is to go.
 
-        Unfinished sessions are protected and count towards no limit.
+        Pinned and unfinished sessions are protected and count towards no limit.
 
         Args:
             newest_first: All sessions, the one changed last first.
@@ -70,7 +91,7 @@ class Retention:
         found: list[Removal] = []
         kept = 0
         for session in newest_first:
-            if session.status in UNFINISHED:
+            if session.pinned or session.status in UNFINISHED:
                 continue
             expired = self._expired(session, now)
             if expired:
@@ -85,12 +106,21 @@ class Retention:
     def _expired(self, session: Retained, now: datetime) -> str | None:
         if self.days is None:
             return None
-        end = _later(session.completed_at or session.updated_at, self.days)
+        end = _later(self._beginning(session), self.days)
         if end is None or now <= end:
             return None
         if session.persisted_until is not None and now <= session.persisted_until:
             return None
         return f"older than {self.days:g} days"
+
+    def _beginning(self, session: Retained) -> datetime:
+        match self.basis:
+            case "completed":
+                return session.completed_at or session.updated_at
+            case "updated":
+                return session.updated_at
+            case "created":
+                return session.created_at
 
 
 def _later(start: datetime, days: float) -> datetime | None:

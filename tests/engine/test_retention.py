@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from sessionkeeper.retention import Retention
+from sessionkeeper.retention import Basis, Retention
 from sessionkeeper.session import SessionInfo
 
 NOW = datetime(2025, 6, 1, tzinfo=UTC)
@@ -41,6 +41,7 @@ def aged(days: float, **changes: object) -> SessionInfo:
         (aged(100, status="active"), False),
         (aged(100, status="paused"), False),
         (aged(100, status="completed"), True),
+        (aged(100, pinned=True), False),
         (aged(100, completed_at=NOW - timedelta(days=1)), False),
         (aged(1, completed_at=NOW - timedelta(days=31)), True),
         (aged(100, persisted_until=NOW + timedelta(seconds=1)), False),
@@ -50,6 +51,22 @@ def aged(days: float, **changes: object) -> SessionInfo:
 )
 def test_age(session: SessionInfo, removed: bool) -> None:  # noqa: FBT001 - a table of cases
     assert bool(Retention(30, None).removals([session], NOW)) is removed
+
+
+@pytest.mark.parametrize(
+    ("basis", "removed"),
+    [("completed", {"done long ago"}), ("updated", {"changed long ago"}), ("created", {"old"})],
+)
+def test_the_age_counts_from_what_was_chosen(basis: Basis, removed: set[str]) -> None:
+    ago, recently = NOW - timedelta(days=50), NOW - timedelta(days=1)
+    fresh = replace(INFO, created_at=recently, updated_at=recently, completed_at=recently)
+    sessions = [
+        replace(fresh, session_id="old", created_at=ago),
+        replace(fresh, session_id="changed long ago", updated_at=ago),
+        replace(fresh, session_id="done long ago", completed_at=ago),
+    ]
+    removals = Retention(30, None, basis).removals(sessions, NOW)
+    assert {removal.session_id for removal in removals} == removed
 
 
 def test_count_removes_the_oldest_and_counts_no_unfinished_ones() -> None:

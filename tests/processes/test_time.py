@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -73,6 +73,32 @@ def test_nothing_is_ever_removed_unless_asked(folder: Path, clock: FakeClock) ->
         clock.set_wall_clock(clock.now() + timedelta(days=36_500))
         assert store.cleanup() == []
         assert len(store) == 20
+
+
+def test_a_clock_that_is_set_forward_makes_nothing_old(folder: Path, clock: FakeClock) -> None:
+    settings: dict[str, Any] = {"retention_days": 30, "trash_days": 7, "watch": False}
+    with SessionStore.open(folder, inject=Injected(clock=clock), **settings) as store:
+        log = EventLog(store)
+        store.save_session("kept", [1])
+        store.save_session("deleted", [1])
+        store.delete_session("deleted")
+        clock.set_wall_clock(clock.now() + timedelta(days=36_500))
+        clock.advance(3600)
+        store.flush()
+        assert "kept" in store
+        assert store.undelete_session("deleted").generation == 2
+        clock.advance(days=31)
+        log.wait_for("trashed", 2)
+        assert "kept" not in store
+
+
+def test_a_cleanup_by_hand_goes_by_the_wall_clock(folder: Path, clock: FakeClock) -> None:
+    inject = Injected(clock=clock)
+    with SessionStore.open(folder, retention_days=30, watch=False, inject=inject) as store:
+        store.save_session("old", [1])
+        clock.set_wall_clock(clock.now() + timedelta(days=31))
+        assert [removal.session_id for removal in store.cleanup(dry_run=True)] == ["old"]
+        assert [removal.session_id for removal in store.cleanup()] == ["old"]
 
 
 def test_the_oldest_go_when_there_are_too_many(folder: Path, clock: FakeClock) -> None:

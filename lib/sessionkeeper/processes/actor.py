@@ -25,7 +25,7 @@ from sessionkeeper.storage.backend import SETTLE, CommitUncertain, Trash
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from sessionkeeper.clock import Clock
+    from sessionkeeper.clock import Clock, SteadyClock
     from sessionkeeper.config import Config
     from sessionkeeper.engine import commands
     from sessionkeeper.engine.view import View
@@ -39,6 +39,8 @@ MAX_CRASHES = 3
 
 # How many sessions one turn of the timer's cleanup removes, so that callers are not kept waiting.
 CLEANUP_CHUNK = 256
+# A clock that goes further ahead than this was set, or the machine slept.
+CLOCK_TOLERANCE = timedelta(minutes=1)
 
 # How long a change may be lost at the durability level `os`, in seconds.
 SYNC_INTERVAL = 1.0
@@ -83,6 +85,7 @@ class ActorParts:
         backend: Where sessions are kept; it knows what it published.
         view: What callers see.
         clock: The clocks.
+        steady: The clock by which sessions grow old.
         retention: How long sessions are kept.
         events: Where events go.
         checkpoints: Makes the actor's part in checkpoints, given what to call with the names of
@@ -95,6 +98,7 @@ class ActorParts:
     backend: Backend
     view: View
     clock: Clock
+    steady: SteadyClock
     retention: Retention
     events: EventBus
     checkpoints: Callable[[Callable[[Sequence[str]], object]], Checkpoints] | None = None
@@ -118,6 +122,7 @@ class SessionStoreActor(GenServer):
         super().__init__()
         self._parts = parts
         self._report: RecoveryReport | None = None
+        self._ahead = timedelta()
         self._checkpoints = parts.checkpoints and parts.checkpoints(self._suspect)
 
     # --- life -------------------------------------------------------------------------------
@@ -311,7 +316,12 @@ class SessionStoreActor(GenServer):
         self.ref.post(Suspects(tuple(names)))
 
     def _clean_up(self) -> None:
-        transaction = self._transaction()
+        parts = self._parts
+        ahead = parts.steady.ahead()
+        if ahead > self._ahead + CLOCK_TOLERANCE:
+            self._ahead = ahead
+            logger.warning("the clock went ahead by %s; nothing grows older by that", ahead)
+        transaction = Transaction(parts.view, parts.view.lsn, parts.steady, parts.retention)
         removals = transaction.expired()
         for number, removal in enumerate(removals[:CLEANUP_CHUNK]):
             request_id = f"cleanup-{self.epoch}-{transaction.lsn}-{number}"
@@ -328,7 +338,7 @@ class SessionStoreActor(GenServer):
 
     def _purge(self) -> None:
         config = self._parts.config
-        before = self._parts.clock.now() - timedelta(days=config.trash_days)
+        before = self._parts.steady.now() - timedelta(days=config.trash_days)
         for session_id in self._parts.backend.purge(before):
             detail = f"{config.trash_days:g} days in the trash are over"
             self._parts.events.publish(Event("purged", session_id, detail))

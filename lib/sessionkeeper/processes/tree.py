@@ -12,7 +12,7 @@ import threading
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
-from sessionkeeper.clock import Clock, SystemClock
+from sessionkeeper.clock import Clock, SteadyClock, SystemClock
 from sessionkeeper.engine.cache import SessionCache
 from sessionkeeper.engine.catalog import Catalog
 from sessionkeeper.engine.commands import PreparedSave
@@ -144,6 +144,7 @@ class StoreTree:
     def __init__(self, config: Config, injected: Injected) -> None:
         self.config = config
         self.clock: StoreClock = injected.clock or SystemTime()
+        self.steady = SteadyClock(self.clock)
         self.events = EventBus()
         self.layout = Layout.of(config.path, config.layout)
         self.exit_reason: ExitReason | None = None
@@ -270,7 +271,8 @@ class StoreTree:
             backend=self.backend,
             view=self.view,
             clock=self.clock,
-            retention=Retention(config.retention_days, config.max_sessions),
+            steady=self.steady,
+            retention=Retention(config.retention_days, config.max_sessions, config.retention_basis),
             events=self.events,
             checkpoints=self._checkpoints if self.journaled is not None else None,
             sync=self.journaled.sync if self.journaled and config.durability == "os" else None,
