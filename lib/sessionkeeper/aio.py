@@ -331,6 +331,11 @@ class AsyncSessionStore:
         """Bring back what was deleted last; see `SessionStore.undelete_session`."""
         return await self.ask(UndeleteSession(session_id))
 
+    async def clear(self) -> int:
+        """Move all sessions to the trash that there are now; see `SessionStore.clear`."""
+        clearing = self._workers.submit(self._store.clear)
+        return await settled(clearing, lambda: _withdraw(clearing))
+
     async def cleanup(self, *, dry_run: bool = False) -> list[Removal]:
         """Apply the retention settings now; see `SessionStore.cleanup`."""
         return await self.ask(Cleanup(dry_run))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
@@ -64,6 +65,9 @@ T = TypeVar("T")
 
 # update() gives up after so many other writers came first.
 MAX_CONFLICTS = 100
+
+# clear() sends so many before it waits for the first.
+CLEARED_AT_ONCE = 1000
 
 # How long an interpreter that exits waits for stores that were left open, in seconds.
 EXIT_TIMEOUT = 10.0
@@ -587,6 +591,38 @@ class SessionStore:
             SessionKeeperError: See `ask`.
         """
         return self.ask(UndeleteSession(session_id))
+
+    def clear(self) -> int:
+        """Move all sessions to the trash that there are now; whatever protects them.
+
+        Each goes for itself: others are served in between, and if the store goes down on the
+        way, those that were not reached yet stay.
+
+        Returns:
+            How many were moved.
+
+        Raises:
+            SessionKeeperError: One could not be moved; see `ask`. No more were begun after it.
+        """
+        self._writer()
+        self._view.wait_readable()
+        waiting: deque[Reply[bool]] = deque()
+        cleared = 0
+        try:
+            for record in self._view.newest_first():
+                command = DeleteSession(record.session_id, reason="cleared")
+                waiting.append(self.submit(command, timeout=None))
+                if len(waiting) >= CLEARED_AT_ONCE:
+                    cleared += waiting.popleft().result()
+            while waiting:
+                cleared += waiting.popleft().result()
+        except OtpError as error:
+            raise translated(error) from error
+        finally:
+            # Nothing of it happens any more when this call is over.
+            for reply in waiting:
+                reply.exception()
+        return cleared
 
     def cleanup(self, *, dry_run: bool = False) -> list[Removal]:
         """Apply the retention settings now, instead of when the timer does.

@@ -287,6 +287,7 @@ def test_a_timeout_of_asyncio_leaves_no_doubt(folder: Path) -> None:
 
 def test_a_loop_that_is_closed_before_the_answer_hurts_nobody(store: SessionStore) -> None:
     shared = AsyncSessionStore(store)
+    store.flush()  # past what the recovery posted
     held = Held(shared)
     store.tell(SaveSession("held", []))
     assert held.busy.wait(5)

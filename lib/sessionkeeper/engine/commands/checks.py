@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 MAX_TEXT: Final = 64 * 1024
 MAX_KEY: Final = 256
+MAX_REASON: Final = 1000
 
 
 def check_messages(messages: object) -> tuple[tuple[Chunk, ...] | Keep, int, float]:
@@ -49,6 +50,16 @@ def check_text(name: str, text: object) -> str | Keep | None:
         raise InvalidValue(f"{name} of {len(text)} characters is longer than {MAX_TEXT}")
     encode(text, where=name)
     return str(text)
+
+
+def check_reason(reason: object) -> str:
+    """A reason in words."""
+    checked = check_text("reason", reason)
+    if not isinstance(checked, str):
+        raise TypeError("reason must be a str")
+    if not checked.strip() or len(checked) > MAX_REASON:
+        raise InvalidValue(f"a reason has 1 to {MAX_REASON} characters, not only blanks")
+    return checked
 
 
 def check_key(key: object) -> str | None:

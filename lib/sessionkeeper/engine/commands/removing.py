@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sessionkeeper.engine.commands.base import Command, Prepared
+from sessionkeeper.engine.commands.checks import check_reason
 from sessionkeeper.layout import check_session_id
 from sessionkeeper.session import Removal, Saved
 
@@ -15,13 +16,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class DeleteSession(Command[bool], Prepared[bool]):
-    """Move a session to the trash; True if there was one."""
+    """Move a session to the trash; True if there was one.
+
+    Attributes:
+        session_id: The session.
+        reason: Why, in words; events and the trash tell it.
+    """
 
     session_id: str
+    reason: str = "deleted"
 
     def prepare(self) -> DeleteSession:
         """See `Command.prepare`."""
-        return DeleteSession(check_session_id(self.session_id))
+        return DeleteSession(check_session_id(self.session_id), check_reason(self.reason))
 
     def concerns(self) -> str:
         """See `Prepared.concerns`."""
@@ -29,7 +36,7 @@ class DeleteSession(Command[bool], Prepared[bool]):
 
     def apply(self, transaction: Transaction, request_id: str) -> bool:
         """See `Prepared.apply`."""
-        return transaction.trash(self.session_id, "deleted", request_id)
+        return transaction.trash(self.session_id, self.reason, request_id)
 
 
 @dataclass(frozen=True)
