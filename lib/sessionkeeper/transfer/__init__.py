@@ -22,6 +22,11 @@ from sessionkeeper.transfer.mapping import FieldMapping
 from sessionkeeper.transfer.reading import MAX_IMPORT_BYTES
 from sessionkeeper.transfer.staging import StagedFile, stage_file
 from sessionkeeper.transfer.template import Template
+from sessionkeeper.transfer.transcripts import (
+    TranscriptProblem,
+    TranscriptsImported,
+    import_transcripts,
+)
 
 __all__ = [
     "MAX_BUNDLE_BYTES",
@@ -33,12 +38,15 @@ __all__ = [
     "StagedBundle",
     "StagedFile",
     "Template",
+    "TranscriptProblem",
+    "TranscriptsImported",
     "check_on_conflict",
     "export_bundle",
     "export_session",
     "import_bundle",
     "import_file",
     "import_session",
+    "import_transcripts",
     "planned",
     "planned_bundle",
     "stage_file",

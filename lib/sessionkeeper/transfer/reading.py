@@ -59,7 +59,7 @@ def opened(path: Path, max_bytes: int = MAX_IMPORT_BYTES) -> Iterator[BufferedRe
     Raises:
         ImportRefused: It cannot be read, is no regular file, is too large, or is damaged.
     """
-    with refusing_failures(path), _open_regular(path, max_bytes) as file:
+    with refusing_failures(path), open_regular(path, max_bytes) as file:
         yield file
 
 
@@ -78,7 +78,13 @@ def refusing_failures(path: Path) -> Iterator[None]:
         raise ImportRefused(f"{path}: cannot be read: {error.strerror}", path=path) from error
 
 
-def _open_regular(path: Path, max_bytes: int) -> BufferedReader:
+def open_regular(path: Path, max_bytes: int) -> BufferedReader:
+    """Open a regular file, without ever waiting for what is none.
+
+    Raises:
+        ImportRefused: It is no regular file, or is too large.
+        OSError: As the system said.
+    """
     # Without O_NONBLOCK a named pipe would be waited for, perhaps for ever.
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:

@@ -91,5 +91,5 @@ def prepare(path: Path, place: str, value: Any, mapping: FieldMapping) -> Prepar
     """
     try:
         return mapping.command(value).prepare()
-    except (SessionKeeperError, FieldError) as error:
+    except (SessionKeeperError, FieldError, OverflowError) as error:
         raise refusal(path, place, error.args[0]) from error
