@@ -10,6 +10,7 @@ from sessionkeeper.engine.commands import SaveSession
 from sessionkeeper.storage.codec import encode
 from sessionkeeper.storage.documents import FORMAT, decode_foreign
 from sessionkeeper.transfer.template import FieldError, Template, lookup
+from sessionkeeper.transfer.times import times_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -29,7 +30,9 @@ class FieldMapping:
             messages say.
         tags: Templates of tags.
         title: Template of the title.
-        metadata: Dotted paths of metadata, by key.
+        metadata: Dotted paths of metadata, by key; values stay as they are.
+        times: Dotted paths of times that become metadata, by key: milliseconds since 1970 or
+            ISO 8601 with a zone, always stored as ISO 8601 in UTC.
         state: Dotted path of the application's own value.
     """
 
@@ -39,6 +42,7 @@ class FieldMapping:
     tags: tuple[Template, ...] = ()
     title: Template | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
+    times: Mapping[str, str] = field(default_factory=dict)
     state: str | None = None
 
     @classmethod
@@ -51,6 +55,7 @@ class FieldMapping:
         tags: Iterable[str] = (),
         title: str | None = None,
         metadata: Mapping[str, str] | None = None,
+        times: Mapping[str, str] | None = None,
         state: str | None = None,
     ) -> Self:
         """A mapping from plain text.
@@ -65,6 +70,7 @@ class FieldMapping:
             tags=tuple(Template.parse(tag) for tag in tags),
             title=None if title is None else Template.parse(title),
             metadata=dict(metadata or {}),
+            times=dict(times or {}),
             state=state,
         )
 
@@ -119,7 +125,8 @@ class FieldMapping:
 
     def _metadata(self, item: dict[str, Any], base: SaveSession | None) -> dict[str, Any]:
         kept: Any = base.metadata if base else {}
-        return {**kept, **{key: lookup(item, path) for key, path in self.metadata.items()}}
+        mapped = {key: lookup(item, path) for key, path in self.metadata.items()}
+        return {**kept, **mapped, **times_of(item, self.times)}
 
     def _cost(self, item: dict[str, Any], base: SaveSession | None) -> Any:
         if self.cost is not None:
