@@ -5,6 +5,8 @@ from sessionkeeper.bridges import cancelled_outcome
 from sessionkeeper.config import Config
 from sessionkeeper.engine.commands import (
     ABSENT,
+    AddAnnotation,
+    AddEvent,
     AddTags,
     AppendMessages,
     Cleanup,
@@ -52,7 +54,17 @@ from sessionkeeper.events import Event
 from sessionkeeper.messages import calculate_cost
 from sessionkeeper.processes.tree import ProcessInfo
 from sessionkeeper.receipts import Receipt
-from sessionkeeper.session import KEEP, Changes, Page, Removal, Saved, Session, SessionInfo
+from sessionkeeper.session import (
+    KEEP,
+    Annotation,
+    Changes,
+    Page,
+    Removal,
+    Saved,
+    Session,
+    SessionEvent,
+    SessionInfo,
+)
 from sessionkeeper.storage.backend import Problem, RecoveryReport
 from sessionkeeper.storage.check import Finding, check_store
 from sessionkeeper.store import SessionStore, StoreInfo
@@ -60,7 +72,10 @@ from sessionkeeper.store import SessionStore, StoreInfo
 __all__ = [
     "ABSENT",
     "KEEP",
+    "AddAnnotation",
+    "AddEvent",
     "AddTags",
+    "Annotation",
     "AppendMessages",
     "AsyncReceipt",
     "AsyncSessionStore",
@@ -99,6 +114,7 @@ __all__ = [
     "SaveSession",
     "Saved",
     "Session",
+    "SessionEvent",
     "SessionExists",
     "SessionInfo",
     "SessionKeeperError",

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+from uuid import uuid4
 
 from sessionkeeper.bridges import read, settled
 from sessionkeeper.engine.commands import (
     ABSENT,
+    AddAnnotation,
+    AddEvent,
     AddTags,
     AppendMessages,
     Cleanup,
@@ -25,7 +28,7 @@ from sessionkeeper.engine.commands import (
 from sessionkeeper.errors import Conflict, NotExecuted, SessionNotFound
 from sessionkeeper.otp import Reply
 from sessionkeeper.receipts import translated
-from sessionkeeper.session import KEEP, Keep, Removal, Saved
+from sessionkeeper.session import KEEP, Annotation, Keep, Removal, Saved, SessionEvent
 from sessionkeeper.store import DEFAULT, MAX_CONFLICTS, SessionStore, StoreInfo, Timeout
 from sessionkeeper.workers import Workers
 
@@ -311,6 +314,18 @@ class AsyncSessionStore:
         """Let the retention settings decide again; see `SessionStore.unpin`."""
         return await self.ask(UnpinSession(session_id))
 
+    async def annotate(self, session_id: str, text: str, kind: str = "note") -> Annotation:
+        """Note something about a session; see `SessionStore.annotate`."""
+        annotation = Annotation(uuid4(), text, kind, self._store.now())
+        await self.ask(AddAnnotation(session_id, annotation))
+        return annotation
+
+    async def add_event(self, session_id: str, kind: str, data: Any = None) -> SessionEvent:
+        """Enter something that happened in a session; see `SessionStore.add_event`."""
+        event = SessionEvent(uuid4(), kind, self._store.now(), data)
+        await self.ask(AddEvent(session_id, event))
+        return event
+
     async def rename_session(self, session_id: str, new_id: str) -> Saved:
         """Give a session another id; see `SessionStore.rename_session`."""
         return await self.ask(RenameSession(session_id, new_id))
@@ -426,6 +441,10 @@ class AsyncSessionStore:
     def info(self) -> StoreInfo:
         """What the store is up to; never waits."""
         return self._store.info()
+
+    def now(self) -> datetime:
+        """What the store's wall clock says; never waits."""
+        return self._store.now()
 
     async def processes(self) -> list[ProcessInfo]:
         """The supervision tree; see `SessionStore.processes`."""

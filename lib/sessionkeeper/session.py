@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeAlias, TypeVar, overload
+from typing import Any, Final, Literal, Self, TypeAlias, TypeVar, overload
+from uuid import UUID
 
 import orjson
 
 from sessionkeeper.errors import InvalidValue
 from sessionkeeper.slices import CHUNK, Pace
-
-if TYPE_CHECKING:
-    from datetime import datetime
 
 T = TypeVar("T")
 
@@ -82,6 +82,105 @@ class SessionInfo:
     pinned: bool = False
 
 
+MOMENT = "%Y-%m-%dT%H:%M:%S.%fZ"
+
+
+def iso_text(moment: datetime) -> str:
+    """An aware instant as ISO 8601 in UTC, with microseconds and `Z`, as files have it."""
+    return moment.astimezone(UTC).strftime(MOMENT).rjust(27, "0")
+
+
+def parse_moment(value: object, name: str) -> datetime:
+    """The instant that an ISO 8601 text names, in UTC.
+
+    Raises:
+        TypeError: It is none, or has no time zone; the text of the error begins with the name.
+    """
+    if type(value) is not str:
+        raise TypeError(f"`{name}` is {type(value).__name__}, not str")
+    try:
+        moment = datetime.fromisoformat(value)
+        aware = moment.tzinfo is not None
+        moment = moment.astimezone(UTC)
+    except (ValueError, OverflowError) as error:
+        raise TypeError(f"`{name}` is no ISO 8601 time") from error
+    if not aware:
+        raise TypeError(f"`{name}` has no time zone")
+    return moment
+
+
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+@dataclass(frozen=True, slots=True)
+class Annotation:
+    """Something noted about a session.
+
+    Attributes:
+        id: Its own.
+        text: What was noted.
+        kind: The application's word for what it is, such as `note` or `warning`.
+        at: When (aware, UTC).
+    """
+
+    id: UUID
+    text: str
+    kind: str
+    at: datetime
+
+    @classmethod
+    def of(cls, fields: object, where: str) -> Annotation:
+        """The annotation that a document's fields describe.
+
+        Raises:
+            TypeError: They describe none; the text names the culprit.
+        """
+        known = _noted(fields, where)
+        text = known.get("text")
+        if type(text) is not str:
+            raise TypeError(f"`{where}.text` is {type(text).__name__}, not str")
+        return cls(UUID(known["id"]), text, known["kind"], parse_moment(known.get("at"), where))
+
+
+@dataclass(frozen=True, slots=True)
+class SessionEvent:
+    """Something that happened in a session.
+
+    Attributes:
+        id: Its own.
+        kind: The application's word for what happened.
+        at: When (aware, UTC).
+        data: Any JSON value.
+    """
+
+    id: UUID
+    kind: str
+    at: datetime
+    data: Any = None
+
+    @classmethod
+    def of(cls, fields: object, where: str) -> SessionEvent:
+        """The event that a document's fields describe.
+
+        Raises:
+            TypeError: They describe none; the text names the culprit.
+        """
+        known = _noted(fields, where)
+        at = parse_moment(known.get("at"), where)
+        return cls(UUID(known["id"]), known["kind"], at, known.get("data"))
+
+
+def _noted(fields: object, where: str) -> dict[str, Any]:
+    if not isinstance(fields, dict):
+        raise TypeError(f"`{where}` is {type(fields).__name__}, not an object")
+    for name in ("id", "kind"):
+        if type(fields.get(name)) is not str:
+            raise TypeError(f"`{where}.{name}` is {type(fields.get(name)).__name__}, not str")
+    if not _UUID.fullmatch(fields["id"]):
+        raise TypeError(f"`{where}.id` is no UUID")
+    return fields
+
+
 class Session:
     """One loaded session.
 
@@ -90,12 +189,29 @@ class Session:
     Two loads of one session are equal when all they hold is equal.
     """
 
-    __slots__ = ("_chunks", "_messages", "_state", "_state_bytes", "info")
+    __slots__ = (
+        "_annotations",
+        "_chunks",
+        "_events",
+        "_messages",
+        "_state",
+        "_state_bytes",
+        "info",
+    )
 
     info: SessionInfo
 
-    def __init__(self, info: SessionInfo, chunks: Sequence[Chunk], state_bytes: bytes) -> None:
+    def __init__(
+        self,
+        info: SessionInfo,
+        chunks: Sequence[Chunk],
+        state_bytes: bytes,
+        annotations: bytes = b"[]",
+        events: bytes = b"[]",
+    ) -> None:
         self.info = info
+        self._annotations = annotations
+        self._events = events
         self._chunks = chunks
         self._state_bytes = state_bytes
         self._messages: list[Any] | Keep = KEEP
@@ -124,6 +240,16 @@ class Session:
         if self._state is KEEP:
             self._state = orjson.loads(self._state_bytes)
         return self._state
+
+    @property
+    def annotations(self) -> list[Annotation]:
+        """What was noted about it, oldest first."""
+        return [Annotation.of(fields, "annotation") for fields in orjson.loads(self._annotations)]
+
+    @property
+    def events(self) -> list[SessionEvent]:
+        """What happened in it, oldest first."""
+        return [SessionEvent.of(fields, "event") for fields in orjson.loads(self._events)]
 
     def decoded(self) -> Self:
         """This session, with messages and state decoded now rather than when asked for."""
@@ -222,6 +348,8 @@ class Session:
             self.info == other.info
             and self.messages == other.messages
             and bool(self.state == other.state)
+            and self.annotations == other.annotations
+            and self.events == other.events
         )
 
     __hash__ = None  # type: ignore[assignment]  # its messages are a list that may change

@@ -8,11 +8,14 @@ from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
+from uuid import uuid4
 
 from sessionkeeper.config import Config
 from sessionkeeper.engine.cache import SessionCache
 from sessionkeeper.engine.commands import (
     ABSENT,
+    AddAnnotation,
+    AddEvent,
     AddTags,
     AppendMessages,
     CheckpointFiles,
@@ -45,7 +48,7 @@ from sessionkeeper.layout import Layout, check_session_id
 from sessionkeeper.otp import OtpError
 from sessionkeeper.processes.tree import Injected, StoreTree, SystemTime
 from sessionkeeper.receipts import Receipt, Unread, translated
-from sessionkeeper.session import KEEP, Keep, Removal, Saved
+from sessionkeeper.session import KEEP, Annotation, Keep, Removal, Saved, SessionEvent
 from sessionkeeper.storage.platform import FileSystem
 from sessionkeeper.storage.reader import FolderReader
 
@@ -55,6 +58,7 @@ if TYPE_CHECKING:
     from os import PathLike
     from types import TracebackType
 
+    from sessionkeeper.clock import Clock
     from sessionkeeper.events import Event
     from sessionkeeper.otp import Reply
     from sessionkeeper.processes.tree import ProcessInfo
@@ -128,8 +132,16 @@ class SessionStore:
     store promises (`durability="file"`: on the disk, name and all), or raises.
     """
 
-    def __init__(self, path: Path, events: EventBus, view: View, tree: StoreTree | None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        clock: Clock,
+        events: EventBus,
+        view: View,
+        tree: StoreTree | None,
+    ) -> None:
         self._path = path
+        self._clock = clock
         self._events = events
         self._view = view
         self._tree = tree
@@ -170,7 +182,7 @@ class SessionStore:
         if read_only:
             return cls._open_read_only(config, inject or Injected())
         tree = StoreTree(config, inject or Injected())
-        store = cls(config.path, tree.events, tree.view, tree)
+        store = cls(config.path, tree.clock, tree.events, tree.view, tree)
         try:
             tree.wait_ready()
         except BaseException:
@@ -197,7 +209,7 @@ class SessionStore:
         for problem in report.problems:
             logger.warning("%s: %s: %s", problem.kind, problem.path, problem.detail)
         view.recovered(report)
-        return cls(config.path, EventBus(), view, None)
+        return cls(config.path, clock, EventBus(), view, None)
 
     def flush(self, timeout: Timeout = DEFAULT) -> None:
         """Wait until all that was sent before is done.
@@ -518,6 +530,47 @@ class SessionStore:
         """
         return self.ask(UnpinSession(session_id))
 
+    def annotate(self, session_id: str, text: str, kind: str = "note") -> Annotation:
+        """Note something about a session.
+
+        Args:
+            session_id: The session.
+            text: What to note.
+            kind: The application's word for what it is.
+
+        Returns:
+            The annotation, with an id of its own; `Session.annotations` has it.
+
+        Raises:
+            SessionNotFound: There is no such session.
+            InvalidValue: An empty text or kind, or more than a session may have.
+            SessionKeeperError: See `ask`.
+        """
+        annotation = Annotation(uuid4(), text, kind, self.now())
+        self.ask(AddAnnotation(session_id, annotation))
+        return annotation
+
+    def add_event(self, session_id: str, kind: str, data: Any = None) -> SessionEvent:
+        """Enter something that happened in a session.
+
+        Args:
+            session_id: The session.
+            kind: The application's word for what happened.
+            data: Any JSON value.
+
+        Returns:
+            The event, with an id of its own; `Session.events` has it.
+
+        Raises:
+            SessionNotFound: There is no such session.
+            InvalidValue: An empty kind, data that JSON would not give back equal, or more than
+                a session may have.
+            SessionKeeperError: See `ask`.
+        """
+        event = SessionEvent(uuid4(), kind, self.now(), data)
+        self.ask(AddEvent(session_id, event))
+        return event
+
     def rename_session(self, session_id: str, new_id: str) -> Saved:
         """Give a session another id, with all it holds.
 
@@ -761,6 +814,10 @@ class SessionStore:
     def last_recovery(self) -> RecoveryReport:
         """What the last recovery scan found; `str()` makes it readable."""
         return self._view.last_recovery
+
+    def now(self) -> datetime:
+        """What the store's wall clock says (aware, UTC)."""
+        return self._clock.now()
 
     def info(self) -> StoreInfo:
         """What the store is up to; asks nobody and never waits."""

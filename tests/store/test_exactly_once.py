@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sessionkeeper import SessionStore
+from sessionkeeper import Annotation, SessionEvent, SessionStore
 from sessionkeeper.testing import Fault, FaultyBackend, FaultyFileSystem, Injected, InjectedCrash
 
 if TYPE_CHECKING:
@@ -21,6 +21,8 @@ CHANGES: dict[str, Callable[[SessionStore], Any]] = {
     "remove tags": lambda store: store.remove_tags("s1", ["a"]),
     "pin": lambda store: store.pin("s1"),
     "unpin": lambda store: store.unpin("pinned"),
+    "annotate": lambda store: store.annotate("s1", "text"),
+    "add event": lambda store: store.add_event("s1", "kind", {"n": 1}),
     "rename": lambda store: store.rename_session("s1", "s3"),
     "fork": lambda store: store.fork_session("s1", "s3", at=2),
     "rewind": lambda store: store.rewind("s1", message=1),
@@ -47,6 +49,7 @@ def contents(store: SessionStore) -> dict[str, Any]:
             session.status,
             session.pinned,
             session.total_cost,
+            [answer_of(note) for note in (*session.annotations, *session.events)],
         )
         for session in store.load_all()
     }
@@ -118,4 +121,10 @@ def test_a_change_over_which_the_actor_crashes(
 
 
 def answer_of(answer: Any) -> Any:
+    """An answer without what is made anew for each call."""
+    match answer:
+        case Annotation():
+            return answer.text, answer.kind
+        case SessionEvent():
+            return answer.kind, answer.data
     return answer

@@ -22,7 +22,16 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sessionkeeper.errors import CorruptDocument, InvalidSessionId, InvalidValue, NewerVersion
 from sessionkeeper.layout import check_session_id
-from sessionkeeper.session import Saved, Session, SessionInfo, check_tags
+from sessionkeeper.session import (
+    Annotation,
+    Saved,
+    Session,
+    SessionEvent,
+    SessionInfo,
+    check_tags,
+    iso_text,
+    parse_moment,
+)
 from sessionkeeper.storage.codec import StrictError, decode, decode_strict, encode
 from sessionkeeper.storage.lines import (
     Lines,
@@ -53,6 +62,7 @@ MAX_REMEMBERED_KEYS = 64
 
 _UNIX_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 EMPTY_OBJECT = b"{}"
+EMPTY_LIST = b"[]"
 NULL = b"null"
 
 
@@ -171,27 +181,34 @@ class Document:
         record: What the actor assigned.
         chunks: The messages, see `lines`.
         state: The application's value, encoded.
+        annotations: The list of what was noted about the session, encoded.
+        events: The list of what happened in it, encoded.
     """
 
     record: Record
     chunks: Lines = field(default_factory=Lines)
     state: bytes = NULL
+    annotations: bytes = EMPTY_LIST
+    events: bytes = EMPTY_LIST
 
     @property
     def size(self) -> int:
-        """Bytes of messages, state and metadata together, for the cache's bound."""
-        return self.chunks.size + len(self.state) + len(self.record.metadata)
+        """Bytes of all that may be large, for the cache's bound."""
+        notes = len(self.annotations) + len(self.events) - 2 * len(EMPTY_LIST)
+        return self.chunks.size + len(self.state) + notes + len(self.record.metadata)
 
     def with_appended(self, more: Sequence[Chunk], record: Record) -> Document:
         """The next version, with more message lines at its end."""
-        return Document(record, self.chunks.extended(more), self.state)
+        chunks = self.chunks.extended(more)
+        return Document(record, chunks, self.state, self.annotations, self.events)
 
     def session(self, last: int | None = None) -> Session:
         """A session object of its own for a caller, with all messages or the `last` ones."""
+        chunks: Sequence[Chunk] = self.chunks
         if last is not None and last < self.record.message_count:
             # No message holds a line break, so the lines before need not be decoded.
-            return Session(self.record.info(), last_lines(self.chunks, last), self.state)
-        return Session(self.record.info(), self.chunks, self.state)
+            chunks = last_lines(self.chunks, last)
+        return Session(self.record.info(), chunks, self.state, self.annotations, self.events)
 
 
 # --- writing ------------------------------------------------------------------------------
@@ -244,12 +261,13 @@ def encode_ending(document: Document, digest: blake2b) -> bytes:
         document: The version.
         digest: The checksum of what stands before; it stays as it is.
     """
-    ending = b"%s%s%s%s,\n%s" % (
+    ending = b"%s%s%s%s,\n%s%s" % (
         b"\n" if document.chunks else b"",
         _MESSAGES_END,
         _STATE,
         document.state,
         _encode_record(document.record),
+        _encode_notes(document),
     )
     digest = digest.copy()
     digest.update(ending)
@@ -273,9 +291,9 @@ def _encode_record(record: Record) -> bytes:
     fields: dict[str, Any] = {
         "generation": record.generation,
         "lsn": record.lsn,
-        "created_at": _iso(record.created_at),
-        "updated_at": _iso(record.updated_at),
-        "completed_at": record.completed_at and _iso(record.completed_at),
+        "created_at": iso_text(record.created_at),
+        "updated_at": iso_text(record.updated_at),
+        "completed_at": record.completed_at and iso_text(record.completed_at),
         "persistedUntil": record.persisted_until and _unix_ms(record.persisted_until),
         "status": record.status,
         "title": record.title,
@@ -294,8 +312,13 @@ def _encode_record(record: Record) -> bytes:
     return line
 
 
-def _iso(moment: datetime) -> str:
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ").rjust(27, "0")
+def _encode_notes(document: Document) -> bytes:
+    line = b""
+    if document.annotations != EMPTY_LIST:
+        line += b',"annotations":' + document.annotations
+    if document.events != EMPTY_LIST:
+        line += b',"events":' + document.events
+    return line
 
 
 def _unix_ms(moment: datetime) -> int:
@@ -345,9 +368,11 @@ def _decode_parts(text: Pieces, covered: int) -> Document:
     ):
         raise CorruptDocument("its lines are not those of a session document")
     fields = decode(b"{" + text[state_end + 1 : covered] + b"}")
+    annotations, events = _notes_of(fields)
     record = _record_of({**head, **fields}, message_count=int(fields["message_count"]))
     state = text[state_start + len(_STATE) : state_end - 1]
-    return Document(record, Lines(text.lines(messages_start, messages_end - 1)), state)
+    chunks = Lines(text.lines(messages_start, messages_end - 1))
+    return Document(record, chunks, state, annotations, events)
 
 
 def decode_record(data: bytes) -> Record:
@@ -396,10 +421,28 @@ def decode_foreign(data: bytes, now: datetime) -> Document:
     if not isinstance(messages, list):
         raise CorruptDocument("`messages` is not a list")
     state = encode(fields.pop("state", None))
-    fields.setdefault("created_at", _iso(now))
+    annotations, events = _notes_of(fields)
+    fields.setdefault("created_at", iso_text(now))
     fields.setdefault("updated_at", fields["created_at"])
     record = _record_of(fields, message_count=len(messages))
-    return Document(record, Lines(encode_lines(messages)), state)
+    return Document(record, Lines(encode_lines(messages)), state, annotations, events)
+
+
+def _notes_of(fields: dict[str, Any]) -> tuple[bytes, bytes]:
+    """Take annotations and events out of the decoded fields, checking them.
+
+    Raises:
+        CorruptDocument: One is not as it should be; the text says which.
+    """
+    annotations, events = fields.pop("annotations", []), fields.pop("events", [])
+    try:
+        for number, annotation in enumerate(_typed(annotations, list, "annotations")):
+            Annotation.of(annotation, f"annotations[{number}]")
+        for number, event in enumerate(_typed(events, list, "events")):
+            SessionEvent.of(event, f"events[{number}]")
+    except TypeError as error:
+        raise CorruptDocument(f"not a session: {error.args[0]}") from error
+    return encode(annotations), encode(events)
 
 
 def _check_format(fields: dict[str, Any]) -> None:
@@ -422,14 +465,14 @@ def _record_of(fields: dict[str, Any], *, message_count: int) -> Record:
     for name in ("format", "version", "message_count"):
         known.pop(name, None)
     try:
-        created_at = _moment(known.pop("created_at"), "created_at")
+        created_at = parse_moment(known.pop("created_at"), "created_at")
         return Record(
             session_id=check_session_id(known.pop("session_id", None)),
             namespace=_typed(known.pop("namespace", ""), str, "namespace"),
             generation=_whole(known.pop("generation", 1), "generation", least=1),
             lsn=_whole(known.pop("lsn", 0), "lsn", least=0),
             created_at=created_at,
-            updated_at=max(_moment(known.pop("updated_at"), "updated_at"), created_at),
+            updated_at=max(parse_moment(known.pop("updated_at"), "updated_at"), created_at),
             completed_at=_optional_moment(known.pop("completed_at", None), "completed_at"),
             persisted_until=_deadline(known.pop("persistedUntil", None)),
             status=_text(known.pop("status", None), "status"),
@@ -471,20 +514,8 @@ def _number(value: Any, name: str) -> float:
     return float(value)
 
 
-def _moment(value: Any, name: str) -> datetime:
-    try:
-        moment = datetime.fromisoformat(_typed(value, str, name))
-        aware = moment.tzinfo is not None
-        moment = moment.astimezone(UTC)
-    except (ValueError, OverflowError) as error:
-        raise TypeError(f"`{name}` is no ISO 8601 time") from error
-    if not aware:
-        raise TypeError(f"`{name}` has no time zone")
-    return moment
-
-
 def _optional_moment(value: Any, name: str) -> datetime | None:
-    return None if value is None else _moment(value, name)
+    return None if value is None else parse_moment(value, name)
 
 
 def _deadline(value: Any) -> datetime | None:

@@ -8,6 +8,7 @@ from sessionkeeper.engine.commands.asking import CheckpointFiles, CountSessions
 from sessionkeeper.engine.commands.base import ABSENT, Command, Prepared
 from sessionkeeper.engine.commands.history import ForkSession, RenameSession, RewindSession
 from sessionkeeper.engine.commands.marking import AddTags, PinSession, RemoveTags, UnpinSession
+from sessionkeeper.engine.commands.notes import AddAnnotation, AddEvent
 from sessionkeeper.engine.commands.removing import Cleanup, DeleteSession, UndeleteSession
 from sessionkeeper.engine.commands.saving import (
     AppendMessages,
@@ -19,6 +20,8 @@ from sessionkeeper.engine.commands.saving import (
 
 __all__ = [
     "ABSENT",
+    "AddAnnotation",
+    "AddEvent",
     "AddTags",
     "AppendMessages",
     "CheckpointFiles",

@@ -62,6 +62,16 @@ def check_reason(reason: object) -> str:
     return checked
 
 
+def check_kind(kind: object) -> str:
+    """A word for what something is."""
+    if not isinstance(kind, str):
+        raise TypeError(f"kind must be a str, not {type(kind).__name__}")
+    if not kind.strip() or len(kind) > MAX_KEY:
+        raise InvalidValue(f"a kind has 1 to {MAX_KEY} characters, not only blanks")
+    encode(kind, where="kind")
+    return str(kind)
+
+
 def check_key(key: object) -> str | None:
     """An idempotency key, or None."""
     checked = check_text("key", key)
