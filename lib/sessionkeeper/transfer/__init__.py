@@ -18,9 +18,10 @@ from sessionkeeper.transfer.importer import (
     planned,
     write_staged,
 )
+from sessionkeeper.transfer.kinds import Kind, kind_of
 from sessionkeeper.transfer.mapping import FieldMapping
 from sessionkeeper.transfer.reading import MAX_IMPORT_BYTES
-from sessionkeeper.transfer.staging import StagedFile, stage_file
+from sessionkeeper.transfer.staging import Progress, StagedFile, stage_file
 from sessionkeeper.transfer.template import Template
 from sessionkeeper.transfer.transcripts import (
     TranscriptProblem,
@@ -34,7 +35,9 @@ __all__ = [
     "Exported",
     "FieldMapping",
     "Imported",
+    "Kind",
     "OnConflict",
+    "Progress",
     "StagedBundle",
     "StagedFile",
     "Template",
@@ -47,6 +50,7 @@ __all__ = [
     "import_file",
     "import_session",
     "import_transcripts",
+    "kind_of",
     "planned",
     "planned_bundle",
     "stage_file",

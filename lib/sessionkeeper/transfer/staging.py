@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,12 +15,12 @@ from sessionkeeper.transfer.shapes import sessions_of
 from sessionkeeper.transfer.template import FieldError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from sessionkeeper.engine.commands import PreparedSave
 
-    Progress = Callable[[int, int], object]
+Progress = Callable[[int, int], object]
+"""Told how much is done, and of how much."""
 
 
 @dataclass(frozen=True, slots=True)

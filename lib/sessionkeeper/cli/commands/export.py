@@ -1,0 +1,105 @@
+"""`sessionkeeper export`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from time import perf_counter
+from typing import Annotated
+
+import typer
+
+from sessionkeeper.cli.options import JsonOption, PathOption
+from sessionkeeper.cli.output import is_terminal, print_json, print_line, print_tabbed
+from sessionkeeper.cli.places import open_for_reading, store_path
+from sessionkeeper.cli.progress import progress_bar
+from sessionkeeper.cli.text import count_of
+from sessionkeeper.errors import SessionNotFound
+from sessionkeeper.store import SessionStore
+from sessionkeeper.transfer import Exported, export_bundle, export_session
+
+
+def export(
+    context: typer.Context,
+    session_ids: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[ID]...", help="The sessions."),
+    ] = None,
+    *,
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The file.")],
+    everything: Annotated[bool, typer.Option("--all", help="All sessions there are.")] = False,
+    tag: Annotated[
+        list[str] | None,
+        typer.Option("--tag", help="Those with this tag, or another one given; repeatable."),
+    ] = None,
+    overwrite: Annotated[
+        bool,
+        typer.Option("--overwrite", help="Replace a file of that name."),
+    ] = False,
+    as_json: JsonOption = False,
+    path: PathOption = None,
+) -> None:
+    """Write sessions to a file that `import` takes back.
+
+    One ID makes a session document (JSON); several, --all and --tag make a bundle (a gzipped
+    tar archive). The file is there whole, or nothing has changed.
+    Columns: file, sessions, messages, bytes.
+    Works beside a program that has the store open.
+
+    Examples:
+      sessionkeeper --path var/agent export s1 -o s1.json
+      sessionkeeper --path var/agent export --tag support -o support.tar.gz
+      sessionkeeper --path var/agent export --all -o all.tar.gz --json
+    """
+    ids, tags = session_ids or [], tag or []
+    if sum(map(bool, (ids, tags, everything))) != 1:
+        raise typer.BadParameter("give either IDs, or --tag, or --all", ctx=context)
+    started = perf_counter()
+    with open_for_reading(store_path(context, path)) as store:
+        chosen = None if everything else ids or _tagged(store, tags)
+        exported = _export(store, output, chosen, one=len(ids) == 1, overwrite=overwrite)
+    _print(exported, perf_counter() - started, as_json=as_json)
+
+
+def _tagged(store: SessionStore, tags: Sequence[str]) -> list[str]:
+    found = [info.session_id for info in store.search(tags=tags)]
+    if not found:
+        raise SessionNotFound(f"no session has {' or '.join(map(repr, tags))} among its tags")
+    return found
+
+
+def _export(
+    store: SessionStore,
+    output: Path,
+    ids: list[str] | None,
+    *,
+    one: bool,
+    overwrite: bool,
+) -> Exported:
+    if one and ids:
+        return export_session(store, ids[0], output, overwrite=overwrite)
+    with progress_bar() as advance:
+        return export_bundle(
+            store,
+            output,
+            ids,
+            overwrite=overwrite,
+            progress=lambda done, total: advance(done, total, f"writing {output.name}"),
+        )
+
+
+def _print(exported: Exported, seconds: float, *, as_json: bool) -> None:
+    counts = {
+        "sessions": exported.sessions,
+        "messages": exported.messages,
+        "bytes": exported.bytes,
+    }
+    if as_json:
+        print_json({"file": str(exported.path), **counts, "seconds": round(seconds, 3)})
+    elif is_terminal():
+        words = (
+            count_of(exported.sessions, "session"),
+            count_of(exported.messages, "message"),
+            count_of(exported.bytes, "byte"),
+        )
+        print_line(f"{exported.path}: {', '.join(words)} in {seconds:.2f} s")
+    else:
+        print_tabbed((str(exported.path), *map(str, counts.values())))
