@@ -20,6 +20,7 @@ from sessionkeeper.engine.commands import (
     PinSession,
     RemoveTags,
     RenameSession,
+    ResumeSession,
     RewindSession,
     SaveSession,
     UndeleteSession,
@@ -325,6 +326,15 @@ class AsyncSessionStore:
         event = SessionEvent(uuid4(), kind, self._store.now(), data)
         await self.ask(AddEvent(session_id, event))
         return event
+
+    async def interrupted_sessions(self) -> list[SessionInfo]:
+        """The sessions that were left unfinished; see `SessionStore.interrupted_sessions`."""
+        return await self._run(self._store.interrupted_sessions)
+
+    async def resume(self, session_id: str) -> Session:
+        """Go on with a session that was left unfinished; see `SessionStore.resume`."""
+        await self.ask(ResumeSession(session_id))
+        return await self.load_session(session_id)
 
     async def rename_session(self, session_id: str, new_id: str) -> Saved:
         """Give a session another id; see `SessionStore.rename_session`."""

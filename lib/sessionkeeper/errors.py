@@ -102,6 +102,12 @@ class SessionExists(Conflict):
     default_hint = "Choose another id, or use save_session() to replace it."
 
 
+class NotResumable(SessionKeeperError):
+    """Only a session that is active, paused or interrupted can be resumed."""
+
+    default_hint = "save_session(id, status='active') makes it active whatever it was."
+
+
 # --- What lies on the disk ----------------------------------------------------------------
 
 

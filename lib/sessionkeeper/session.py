@@ -34,11 +34,22 @@ KEEP: Final = Keep.KEEP
 """Stands for an argument that was left out: what is stored stays."""
 
 Status = str
-UNFINISHED: Final = frozenset({"active", "paused"})
-"""The statuses that retention protects."""
+"""Any word of the application's; the store knows the meaning of these four."""
+
+ACTIVE: Final = "active"
+"""Somebody is working on it; protected from retention."""
+
+PAUSED: Final = "paused"
+"""It will be gone on with; protected from retention."""
 
 COMPLETED: Final = "completed"
-"""The status that sets `completed_at`."""
+"""It is done: sets `completed_at`, from when on retention counts."""
+
+INTERRUPTED: Final = "interrupted"
+"""It was left unfinished and waits to be resumed."""
+
+UNFINISHED: Final = frozenset({ACTIVE, PAUSED})
+"""The statuses that retention protects, and that a crash interrupts."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ from sessionkeeper.engine.commands import (
     PinSession,
     RemoveTags,
     RenameSession,
+    ResumeSession,
     RewindSession,
     SaveSession,
     UndeleteSession,
@@ -48,7 +49,16 @@ from sessionkeeper.layout import Layout, check_session_id
 from sessionkeeper.otp import OtpError
 from sessionkeeper.processes.tree import Injected, StoreTree, SystemTime
 from sessionkeeper.receipts import Receipt, Unread, translated
-from sessionkeeper.session import KEEP, Annotation, Keep, Removal, Saved, SessionEvent
+from sessionkeeper.session import (
+    INTERRUPTED,
+    KEEP,
+    UNFINISHED,
+    Annotation,
+    Keep,
+    Removal,
+    Saved,
+    SessionEvent,
+)
 from sessionkeeper.storage.platform import FileSystem
 from sessionkeeper.storage.reader import FolderReader
 
@@ -142,6 +152,8 @@ class SessionStore:
     ) -> None:
         self._path = path
         self._clock = clock
+        # The last change that a process made which did not close the store; None: it did.
+        self._left_open_at: int | None = None
         self._events = events
         self._view = view
         self._tree = tree
@@ -181,6 +193,7 @@ class SessionStore:
         _check_layout(config)
         if read_only:
             return cls._open_read_only(config, inject or Injected())
+        left_open = _is_left_open(config)
         tree = StoreTree(config, inject or Injected())
         store = cls(config.path, tree.clock, tree.events, tree.view, tree)
         try:
@@ -189,6 +202,8 @@ class SessionStore:
             tree.close(EXIT_TIMEOUT)
             _open_stores.discard(store)
             raise
+        if left_open:
+            store._left_open_at = store.last_recovery.lsn
         return store
 
     @classmethod
@@ -571,6 +586,37 @@ class SessionStore:
         self.ask(AddEvent(session_id, event))
         return event
 
+    def interrupted_sessions(self) -> list[SessionInfo]:
+        """The sessions that were left unfinished, the one changed last first.
+
+        That is those with the status `interrupted`; and, if the process that had the store last
+        did not close it, those it left `active` or `paused` and that nobody has changed since
+        this store was opened. Their files stay as they are: `resume` changes the one it is
+        called for.
+
+        Raises:
+            IndexBehind: What was saved before is not in the index in time.
+        """
+        found = [*self.search(status=INTERRUPTED)]
+        if self._left_open_at is not None:
+            unfinished = (info for word in UNFINISHED for info in self.search(status=word))
+            found += [info for info in unfinished if info.lsn <= self._left_open_at]
+        return sorted(found, key=lambda info: -info.lsn)
+
+    def resume(self, session_id: str) -> Session:
+        """Go on with a session that is paused, interrupted, or was left active by a crash.
+
+        Returns:
+            The session, with the status `active`.
+
+        Raises:
+            SessionNotFound: There is no such session.
+            NotResumable: It has another status.
+            SessionKeeperError: See `ask`.
+        """
+        self.ask(ResumeSession(session_id))
+        return self.load_session(session_id)
+
     def rename_session(self, session_id: str, new_id: str) -> Saved:
         """Give a session another id, with all it holds.
 
@@ -883,6 +929,11 @@ def _check_layout(config: Config) -> None:
             path=config.path,
             hint=f"Open it with layout={found!r}.",
         )
+
+
+def _is_left_open(config: Config) -> bool:
+    """Whether whoever had the store last did not come to give it up."""
+    return not config.in_memory and Layout.of(config.path, config.layout).holder.exists()
 
 
 def _resolved(path: str | PathLike[str]) -> Path:

@@ -21,6 +21,7 @@ CHANGES: dict[str, Callable[[SessionStore], Any]] = {
     "remove tags": lambda store: store.remove_tags("s1", ["a"]),
     "pin": lambda store: store.pin("s1"),
     "unpin": lambda store: store.unpin("pinned"),
+    "resume": lambda store: store.resume("s2").generation,
     "annotate": lambda store: store.annotate("s1", "text"),
     "add event": lambda store: store.add_event("s1", "kind", {"n": 1}),
     "rename": lambda store: store.rename_session("s1", "s3"),

@@ -73,7 +73,7 @@ def test_a_renamed_session_has_all_it_had(folder: Path, clock: FakeClock) -> Non
         assert log.wait_for("trashed")[0].detail == "renamed to new"
         assert [info.session_id for info in store.search(tags=["t"])] == ["new"]
     assert sorted(path.name for path in folder.glob("*.json")) == ["new.json"]
-    with SessionStore.open(folder, watch=False) as store:
+    with SessionStore.open(folder, watch=False, inject=inject) as store:
         assert len(store) == 1
         assert store.load_session("new").messages == [1, RESULT, 2]
         assert store.undelete_session("old").message_count == 3

@@ -7,6 +7,7 @@ encodes it in the caller's thread; the actor only moves the bytes of what comes 
 from sessionkeeper.engine.commands.asking import CheckpointFiles, CountSessions
 from sessionkeeper.engine.commands.base import ABSENT, Command, Prepared
 from sessionkeeper.engine.commands.history import ForkSession, RenameSession, RewindSession
+from sessionkeeper.engine.commands.living import ResumeSession
 from sessionkeeper.engine.commands.marking import AddTags, PinSession, RemoveTags, UnpinSession
 from sessionkeeper.engine.commands.notes import AddAnnotation, AddEvent
 from sessionkeeper.engine.commands.removing import Cleanup, DeleteSession, UndeleteSession
@@ -37,6 +38,7 @@ __all__ = [
     "PreparedSave",
     "RemoveTags",
     "RenameSession",
+    "ResumeSession",
     "RewindSession",
     "SaveSession",
     "UndeleteSession",
