@@ -13,6 +13,7 @@ from sessionkeeper.engine.commands import (
     Command,
     CountSessions,
     DeleteSession,
+    EraseSession,
     ForkSession,
     PinSession,
     RemoveTags,
@@ -53,13 +54,15 @@ from sessionkeeper.errors import (
     UnreadFailures,
 )
 from sessionkeeper.events import Event
-from sessionkeeper.messages import calculate_cost
+from sessionkeeper.messages import calculate_cost, count_turns, extract_session_id
 from sessionkeeper.processes.tree import ProcessInfo
 from sessionkeeper.receipts import Receipt
 from sessionkeeper.session import (
     KEEP,
     Annotation,
     Changes,
+    Erased,
+    LiveSession,
     Page,
     Removal,
     Saved,
@@ -89,6 +92,8 @@ __all__ = [
     "CorruptDocument",
     "CountSessions",
     "DeleteSession",
+    "EraseSession",
+    "Erased",
     "Event",
     "Finding",
     "ForkSession",
@@ -99,6 +104,7 @@ __all__ = [
     "InvalidQuery",
     "InvalidSessionId",
     "InvalidValue",
+    "LiveSession",
     "NewerVersion",
     "NotExecuted",
     "NotResumable",
@@ -140,4 +146,6 @@ __all__ = [
     "calculate_cost",
     "cancelled_outcome",
     "check_store",
+    "count_turns",
+    "extract_session_id",
 ]

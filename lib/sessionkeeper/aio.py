@@ -16,6 +16,7 @@ from sessionkeeper.engine.commands import (
     Cleanup,
     Command,
     DeleteSession,
+    EraseSession,
     ForkSession,
     PinSession,
     RemoveTags,
@@ -29,7 +30,7 @@ from sessionkeeper.engine.commands import (
 from sessionkeeper.errors import Conflict, NotExecuted, SessionNotFound
 from sessionkeeper.otp import Reply
 from sessionkeeper.receipts import translated
-from sessionkeeper.session import KEEP, Annotation, Keep, Removal, Saved, SessionEvent
+from sessionkeeper.session import KEEP, Annotation, Erased, Keep, Removal, Saved, SessionEvent
 from sessionkeeper.store import DEFAULT, MAX_CONFLICTS, SessionStore, StoreInfo, Timeout
 from sessionkeeper.workers import Workers
 
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     from sessionkeeper.events import Event
     from sessionkeeper.processes.tree import ProcessInfo
     from sessionkeeper.receipts import Receipt
-    from sessionkeeper.session import Changes, Page, Session, SessionInfo
+    from sessionkeeper.session import Changes, L, Page, Session, SessionInfo
     from sessionkeeper.storage.backend import RecoveryReport
 
 T = TypeVar("T")
@@ -361,6 +362,10 @@ class AsyncSessionStore:
         clearing = self._workers.submit(self._store.clear)
         return await settled(clearing, lambda: _withdraw(clearing))
 
+    async def erase_session(self, session_id: str, timeout: Timeout = DEFAULT) -> Erased:
+        """Leave no byte of a session; see `SessionStore.erase_session`."""
+        return await self.ask(EraseSession(session_id), timeout=timeout)
+
     async def cleanup(self, *, dry_run: bool = False) -> list[Removal]:
         """Apply the retention settings now; see `SessionStore.cleanup`."""
         return await self.ask(Cleanup(dry_run))
@@ -419,6 +424,16 @@ class AsyncSessionStore:
     async def get_recent(self, limit: int = 5) -> Page[SessionInfo]:
         """The sessions changed last; see `SessionStore.get_recent`."""
         return await self.list_sessions(limit=limit)
+
+    async def merge_recent(
+        self,
+        live: Iterable[L],
+        *,
+        limit: int | None = 5,
+    ) -> list[L | SessionInfo]:
+        """The sessions changed last, live ones and stored ones; see `SessionStore.merge_recent`."""
+        working = list(live)
+        return await self._run(lambda: self._store.merge_recent(working, limit=limit))
 
     async def iter_sessions(self) -> AsyncIterator[SessionInfo]:
         """The metadata of all sessions; see `SessionStore.iter_sessions`."""

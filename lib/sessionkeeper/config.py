@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from sessionkeeper.errors import InvalidConfig
 from sessionkeeper.layout import LayoutName
-from sessionkeeper.retention import Basis
+from sessionkeeper.session import Basis
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -16,6 +16,7 @@ logger = logging.getLogger("sessionkeeper")
 EventKind = Literal[
     "saved",  # a session was written
     "trashed",  # a session was moved to the trash; `detail` is the reason
+    "erased",  # a session was taken away for good, on demand
     "purged",  # a trash entry has passed its grace and is gone
     "adopted",  # a file added or edited by hand was taken
     "vanished",  # a session's file was removed by hand

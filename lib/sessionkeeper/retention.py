@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from sessionkeeper.session import UNFINISHED, Removal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-
-Basis = Literal["completed", "updated", "created"]
+    from sessionkeeper.session import Basis
 
 
 class Retained(Protocol):

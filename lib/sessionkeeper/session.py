@@ -7,12 +7,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
-from typing import Any, Final, Literal, Self, TypeAlias, TypeVar, overload
+from typing import Any, Final, Literal, Protocol, Self, TypeAlias, TypeVar, overload
 from uuid import UUID
 
 import orjson
 
-from sessionkeeper.errors import InvalidValue
+from sessionkeeper.errors import InvalidQuery, InvalidValue
 from sessionkeeper.slices import CHUNK, Pace
 
 T = TypeVar("T")
@@ -41,6 +41,9 @@ ACTIVE: Final = "active"
 
 PAUSED: Final = "paused"
 """It will be gone on with; protected from retention."""
+
+Basis = Literal["completed", "updated", "created"]
+"""What the age of a session counts from."""
 
 COMPLETED: Final = "completed"
 """It is done: sets `completed_at`, from when on retention counts."""
@@ -444,6 +447,21 @@ class Removal:
     detail: str
 
 
+@dataclass(frozen=True, slots=True)
+class Erased:
+    """What was taken away for good.
+
+    Attributes:
+        session_id: The session.
+        files: How many files there were of it: its own, backups, removals, what was set aside.
+        size: Their bytes.
+    """
+
+    session_id: str
+    files: int
+    size: int
+
+
 class Page(Sequence[T]):
     """Part of a list, with the cursor that continues it.
 
@@ -476,6 +494,44 @@ class Page(Sequence[T]):
 
     def __repr__(self) -> str:
         return f"Page({list(self._items)!r}, cursor={self.cursor!r})"
+
+
+class LiveSession(Protocol):
+    """What an application holds of a session it is at work on, for `SessionStore.merge_recent`."""
+
+    @property
+    def session_id(self) -> str:
+        """The id."""
+        ...
+
+    @property
+    def updated_at(self) -> datetime:
+        """When it was last changed (aware)."""
+        ...
+
+
+L = TypeVar("L", bound=LiveSession)
+
+
+def merge_newest(live: Iterable[L], stored: Iterable[SessionInfo]) -> list[L | SessionInfo]:
+    """Both together without doubles, the one changed last first; a live one hides its stored self.
+
+    Raises:
+        TypeError: A live one has no id, or no time.
+        InvalidQuery: A time without a time zone.
+    """
+    newest: dict[str, L] = {}
+    for session in live:
+        session_id: object = session.session_id
+        updated_at: object = session.updated_at
+        if not isinstance(session_id, str) or not isinstance(updated_at, datetime):
+            raise TypeError(f"{session!r} has no session_id or updated_at")
+        if updated_at.tzinfo is None:
+            raise InvalidQuery(f"updated_at of {session_id!r} is without a time zone")
+        if session_id not in newest or newest[session_id].updated_at < updated_at:
+            newest[session_id] = session
+    kept = (info for info in stored if info.session_id not in newest)
+    return sorted((*newest.values(), *kept), key=lambda each: each.updated_at, reverse=True)
 
 
 MAX_TAGS: Final = 1000

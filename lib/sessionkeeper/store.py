@@ -23,6 +23,7 @@ from sessionkeeper.engine.commands import (
     Command,
     CountSessions,
     DeleteSession,
+    EraseSession,
     ForkSession,
     PinSession,
     RemoveTags,
@@ -33,7 +34,7 @@ from sessionkeeper.engine.commands import (
     UndeleteSession,
     UnpinSession,
 )
-from sessionkeeper.engine.query import Query
+from sessionkeeper.engine.query import Query, position
 from sessionkeeper.engine.view import View
 from sessionkeeper.errors import (
     Conflict,
@@ -54,10 +55,12 @@ from sessionkeeper.session import (
     KEEP,
     UNFINISHED,
     Annotation,
+    Erased,
     Keep,
     Removal,
     Saved,
     SessionEvent,
+    merge_newest,
 )
 from sessionkeeper.storage.platform import FileSystem
 from sessionkeeper.storage.reader import FolderReader
@@ -72,7 +75,7 @@ if TYPE_CHECKING:
     from sessionkeeper.events import Event
     from sessionkeeper.otp import Reply
     from sessionkeeper.processes.tree import ProcessInfo
-    from sessionkeeper.session import Changes, Page, Session, SessionInfo
+    from sessionkeeper.session import Changes, L, Page, Session, SessionInfo
     from sessionkeeper.storage.backend import RecoveryReport
 
 T = TypeVar("T")
@@ -723,6 +726,22 @@ class SessionStore:
                 reply.exception()
         return cleared
 
+    def erase_session(self, session_id: str, timeout: Timeout = DEFAULT) -> Erased:
+        """Leave no byte of a session in the store's folder, at once and for good.
+
+        File, backups, trash, quarantine, journal and index are cleaned; a session that was
+        deleted before, or never was, can be erased too. What a medium keeps of files that are
+        removed is beyond it: that takes an encrypted medium.
+
+        Returns:
+            How many files there were of it, and their bytes.
+
+        Raises:
+            StorageFailed: The medium refused it; nothing was changed.
+            SessionKeeperError: See `ask`.
+        """
+        return self.ask(EraseSession(session_id), timeout=timeout)
+
     def cleanup(self, *, dry_run: bool = False) -> list[Removal]:
         """Apply the retention settings now, instead of when the timer does.
 
@@ -833,6 +852,33 @@ class SessionStore:
     def get_recent(self, limit: int = 5) -> Page[SessionInfo]:
         """The sessions changed last, whatever their status."""
         return self.list_sessions(limit=limit)
+
+    def merge_recent(
+        self,
+        live: Iterable[L],
+        *,
+        limit: int | None = 5,
+    ) -> list[L | SessionInfo]:
+        """The sessions changed last: those the application is at work on and those stored.
+
+        Args:
+            live: Any objects with `session_id` and `updated_at`. One that is stored too is
+                listed as the live object only.
+            limit: How many; None for all.
+
+        Returns:
+            The live objects themselves, and `SessionInfo` for the others, the one changed last
+            first.
+
+        Raises:
+            InvalidQuery: A negative limit, or an `updated_at` without a time zone.
+            IndexBehind: What was saved before is not in the index in time.
+        """
+        working = list(live)
+        position(limit, None)  # refuses a wrong limit
+        # Each of the live ones hides at most one of the stored.
+        stored = self.list_sessions(limit=None if limit is None else limit + len(working))
+        return merge_newest(working, stored)[:limit]
 
     def iter_sessions(self) -> Iterator[SessionInfo]:
         """The metadata of all sessions, one at a time, in the order of their ids.

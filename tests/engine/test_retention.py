@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from sessionkeeper.retention import Basis, Retention
-from sessionkeeper.session import SessionInfo
+from sessionkeeper.retention import Retention
+from sessionkeeper.session import Basis, SessionInfo
 
 NOW = datetime(2025, 6, 1, tzinfo=UTC)
 INFO = SessionInfo(

@@ -14,6 +14,7 @@ from sessionkeeper import (
     IdMismatch,
     NewerVersion,
     PathBlocked,
+    SessionKeeperError,
     SessionNotFound,
     SessionStore,
     StoreDamaged,
@@ -413,3 +414,45 @@ def test_a_hand_edit_is_no_damage(folder: Path) -> None:
     (folder / "s1.json").write_text(text.replace('"first"', '"edited"'))
     with SessionStore.open(folder, watch=False, recovery="strict") as store:
         assert store.load_session("s1").messages == ["edited"]
+
+
+@pytest.mark.parametrize("damage", [None, b"{torn"])
+def test_another_durability_level_finds_what_the_journal_holds(
+    folder: Path,
+    damage: bytes | None,
+) -> None:
+    store = SessionStore.open(folder, watch=False)
+    store.save_session("s0", [])
+    store.checkpoint()  # none follows by itself for a while
+    store.save_session("s1", [1])
+    store.append("s1", ["only in the journal"])
+    store.save_session("s2", ["removed"])
+    store.delete_session("s2")
+    killed = folder.with_name("killed")
+    shutil.copytree(folder, killed)
+    store.close()
+    if damage is not None:
+        (killed / "s1.json").write_bytes(damage)
+    for _ in range(2):
+        with SessionStore.open(killed, watch=False, durability="file") as store:
+            assert store.load_session("s1").messages == [1, "only in the journal"]
+            assert [info.session_id for info in store.iter_sessions()] == ["s0", "s1"]
+        assert not list((killed / ".sessionkeeper" / "journal").iterdir())
+    with SessionStore.open(killed, watch=False) as store:
+        assert store.load_session("s1").messages == [1, "only in the journal"]
+        assert store.undelete_session("s2").message_count == 1
+
+
+def test_a_journal_that_cannot_be_finished_is_not_passed_over(folder: Path) -> None:
+    store = SessionStore.open(folder, watch=False)
+    store.save_session("s0", [])
+    store.checkpoint()
+    store.save_session("s1", [1])
+    killed = folder.with_name("killed")
+    shutil.copytree(folder, killed)
+    store.close()
+    (killed / "s1.json").write_bytes(b"{torn")
+    with pytest.raises(SessionKeeperError):
+        SessionStore.open(killed, watch=False, durability="file", recovery="report")
+    with SessionStore.open(killed, watch=False) as store:
+        assert store.load_session("s1").messages == [1]

@@ -458,3 +458,14 @@ def test_a_row_that_goes_bad_while_it_is_used_is_noticed_by_the_query(tmp_path: 
     assert indexed.catalog.page(EVERYTHING, None, None) is None, "not before it is compared"
     indexed.check("again")
     indexed.catalog.index.close()
+
+
+def test_scrubbing_leaves_no_byte_also_where_pages_were_not_written_over(index: Index) -> None:
+    index.open()
+    index._open_writer().execute("PRAGMA secure_delete = OFF")
+    index.write([entry(number, session_id=f"zebra-{number}") for number in range(200)])
+    index.write([], removed=["zebra-77"])
+    assert any(b"zebra-77" in path.read_bytes() for path in index.path.parent.glob("index.db*"))
+    index.scrub("zebra-77")
+    assert not any(b"zebra-77" in path.read_bytes() for path in index.path.parent.glob("index.db*"))
+    assert len(list(index.rows())) == 199

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from sessionkeeper.engine.commands import ABSENT
-from sessionkeeper.errors import Conflict, SessionExists, SessionNotFound
+from sessionkeeper.errors import Conflict, InvalidValue, SessionExists, SessionNotFound
 from sessionkeeper.session import COMPLETED, KEEP, Keep, Saved
 from sessionkeeper.storage.backend import Append, Put, Trash, fulfilled
 from sessionkeeper.storage.documents import (
@@ -125,12 +126,15 @@ class Transaction:
         if current is not None and not command.message_count:
             return Saved(current.session_id, current.generation, current.message_count)
         base = current or self.new(command.session_id).record
+        cost = base.total_cost + command.cost
+        if not math.isfinite(cost):
+            raise InvalidValue("the costs have no finite sum", session_id=command.session_id)
         changed = self._next(
             base,
             request_id,
             command.key,
             base.message_count + command.message_count,
-            base.total_cost + command.cost,
+            cost,
         )
         if current is None:
             return self._put(Document(changed, Lines(command.messages), NULL))

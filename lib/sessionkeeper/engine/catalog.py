@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -83,6 +84,7 @@ class Catalog:
         self._written = 0
         self._records: dict[str, Record | None] = {}
         self._filed: dict[str, Record] = {}
+        self._scrubs: deque[tuple[str, Callable[[], object]]] = deque()
         self._wake: Callable[[bool], object] = lambda _: None
         # What the indexer was told since it last took: nothing, at leisure, at once.
         self._woken: bool | None = None
@@ -121,6 +123,17 @@ class Catalog:
                 self._patience,
             ):
                 self._give_up()
+
+    def scrub(self, session_id: str, done: Callable[[], object]) -> None:
+        """Have every byte of a session that is gone taken out of the index.
+
+        Args:
+            session_id: The session; that it is gone is noted.
+            done: Called when it is done, by the indexer.
+        """
+        with self._changed:
+            self._scrubs.append((session_id, done))
+            self._rouse(urgent=True)
 
     # --- for the indexer --------------------------------------------------------------------
 
@@ -166,6 +179,18 @@ class Catalog:
             self._records, self._filed = {}, {}
             self._changed.notify_all()  # there is room
             return noted
+
+    def next_scrub(self) -> tuple[str, Callable[[], object]] | None:
+        """The session to be taken out next, once all that was noted is written."""
+        with self._changed:
+            if self._state != "current" or not self._scrubs:
+                return None
+            return self._scrubs[0]
+
+    def scrubbed(self) -> None:
+        """The first of those is out."""
+        with self._changed:
+            self._scrubs.popleft()
 
     def wrote(self, noted: Noted) -> None:
         """That is in the index now."""

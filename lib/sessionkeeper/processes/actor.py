@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from sessionkeeper.engine.apply import Transaction
-from sessionkeeper.engine.commands import CheckpointFiles, PreparedSave
+from sessionkeeper.engine.commands import CheckpointFiles, EraseSession, PreparedSave
 from sessionkeeper.errors import (
     CorruptDocument,
     NotExecuted,
@@ -18,9 +18,10 @@ from sessionkeeper.errors import (
 )
 from sessionkeeper.events import Event, EventBus, logger
 from sessionkeeper.otp import GenServer
-from sessionkeeper.processes.checkpointer import Arrived, Prepared, Publish, Settled
+from sessionkeeper.processes.checkpointer import Arrived, Fence, Prepared, Publish, Settled
 from sessionkeeper.processes.checkpoints import CheckpointDue
-from sessionkeeper.storage.backend import SETTLE, CommitUncertain, Trash
+from sessionkeeper.processes.erasures import Erasures, Scrubbed
+from sessionkeeper.storage.backend import SETTLE, CommitUncertain, Reconciled, Trash
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -28,8 +29,9 @@ if TYPE_CHECKING:
     from sessionkeeper.clock import Clock, SteadyClock
     from sessionkeeper.config import Config
     from sessionkeeper.engine import commands
+    from sessionkeeper.engine.catalog import Catalog
     from sessionkeeper.engine.view import View
-    from sessionkeeper.otp import Envelope
+    from sessionkeeper.otp import Envelope, ServerRef
     from sessionkeeper.processes.checkpoints import Checkpoints
     from sessionkeeper.retention import Retention
     from sessionkeeper.storage.backend import Backend, Body, RecoveryReport
@@ -91,6 +93,8 @@ class ActorParts:
         checkpoints: Makes the actor's part in checkpoints, given what to call with the names of
             files that are not as published; None without a journal.
         discard_body: Removes the staged messages of a version that will not be made.
+        checkpointer: Does the slow parts of checkpoints; None without a journal.
+        catalog: The way into the index; None without one.
         sync: Makes durable what was committed, at an interval; None if each commit does.
     """
 
@@ -102,6 +106,8 @@ class ActorParts:
     retention: Retention
     events: EventBus
     checkpoints: Callable[[Callable[[Sequence[str]], object]], Checkpoints] | None = None
+    checkpointer: ServerRef | None = None
+    catalog: Catalog | None = None
     sync: Callable[[], None] | None = None
     discard_body: Callable[[Body], None] = lambda _: None
 
@@ -123,6 +129,7 @@ class SessionStoreActor(GenServer):
         self._parts = parts
         self._report: RecoveryReport | None = None
         self._ahead = timedelta()
+        self._erasures = Erasures(lambda: self.ref, parts.checkpointer, parts.catalog)
         self._checkpoints = parts.checkpoints and parts.checkpoints(self._suspect)
 
     # --- life -------------------------------------------------------------------------------
@@ -177,8 +184,9 @@ class SessionStoreActor(GenServer):
         start = 0
         for position, envelope in enumerate(turn):
             # What was in flight at a crash goes alone, so that a culprit takes nobody with it.
+            # An erasure too: what comes after it must find it done.
             submission: Submission = envelope.message
-            if submission.crashes:
+            if submission.crashes or isinstance(submission.command, EraseSession):
                 self._commit_together(turn[start:position], turn[position:])
                 self._commit_together([envelope], turn[position + 1 :])
                 start = position + 1
@@ -241,10 +249,32 @@ class SessionStoreActor(GenServer):
         self._report_changes(transaction)
 
     def _reply(self, envelope: Envelope, answer: object) -> None:
-        if self._checkpoints is not None and isinstance(envelope.message.command, CheckpointFiles):
+        command = envelope.message.command
+        if isinstance(command, EraseSession):
+            self._erase(envelope, command.session_id)
+        elif self._checkpoints is not None and isinstance(command, CheckpointFiles):
             self._checkpoints.wait(envelope)
         else:
             envelope.reply(answer)
+
+    def _erase(self, envelope: Envelope, session_id: str) -> None:
+        parts = self._parts
+        self.check_fence()
+        if self._checkpoints is not None:
+            self._checkpoints.overtake()
+        lsn = parts.view.lsn + 1
+        try:
+            erased = parts.backend.erase(session_id, lsn)
+        except CommitUncertain:
+            raise
+        except SessionKeeperError as error:
+            envelope.fail(error)
+            return
+        parts.view.reconciled(Reconciled(vanished=[session_id], lsn=lsn))
+        parts.events.publish(Event("erased", session_id, f"{erased.files} files"))
+        self._erasures.finish(envelope, erased)
+        if self._checkpoints is not None:
+            self._checkpoints.begin()  # whoever waited for the one that was overtaken
 
     def _write(self, transaction: Transaction) -> None:
         if transaction.changes:
@@ -306,9 +336,15 @@ class SessionStoreActor(GenServer):
                 self._reconcile(names)
             case SyncDue() if self._parts.sync is not None:
                 self._parts.sync()
+            case Fence(number):
+                self._erasures.fenced(number)
+            case Scrubbed(number):
+                self._erasures.scrubbed(number)
             case CheckpointDue() | Arrived() | Publish() | Prepared() | Settled():
                 if self._checkpoints is not None:
                     self._checkpoints.handle(message)
+                if isinstance(message, Arrived):
+                    self._erasures.checkpointer_is_new()
             case _:
                 super().handle_info(message)
 

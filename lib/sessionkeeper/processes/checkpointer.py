@@ -57,6 +57,13 @@ class Settled:
     error: OSError | None
 
 
+@dataclass(frozen=True, slots=True)
+class Fence:
+    """To the checkpointer, and back: all that was ordered before this is done."""
+
+    number: int
+
+
 class Checkpointer(GenServer):
     """Does the slow parts of a checkpoint in a thread of its own.
 
@@ -84,6 +91,8 @@ class Checkpointer(GenServer):
                 self._prepare(checkpoint)
             case Settle(checkpoint):
                 self._settle(checkpoint)
+            case Fence():
+                self._actor.post(message)
             case _:
                 super().handle_info(message)
 

@@ -80,6 +80,12 @@ class Checkpoints:
         self._current = checkpoint
         self._checkpointer.post(Prepare(checkpoint))
 
+    def overtake(self) -> None:
+        """Forget the checkpoint under way; whoever waits for it waits for the next."""
+        self._current = None
+        self._waiting = [*self._served, *self._waiting]
+        self._served = []
+
     def after_commit(self) -> None:
         """Keep the live journal within its bounds."""
         live = self._backend.live_bytes
@@ -102,9 +108,7 @@ class Checkpoints:
                 self.begin()
             case Arrived():
                 # What the one before was at will never be done.
-                self._current = None
-                self._waiting = [*self._served, *self._waiting]
-                self._served = []
+                self.overtake()
                 self.begin()
             case Publish(checkpoint, prepared):
                 self._publish(checkpoint, prepared)

@@ -118,7 +118,7 @@ class Indexing:
             return True
         noted = self._catalog.take()
         if noted is None:
-            return False
+            return self._scrub()
         self._index.write(
             [self._entry(record) for record in noted.records.values() if record is not None],
             filed=[
@@ -130,6 +130,16 @@ class Indexing:
             lsn=noted.lsn,
         )
         self._catalog.wrote(noted)
+        return True
+
+    def _scrub(self) -> bool:
+        scrub = self._catalog.next_scrub()
+        if scrub is None:
+            return False
+        session_id, done = scrub
+        self._index.scrub(session_id)
+        self._catalog.scrubbed()
+        done()
         return True
 
     def _entry(self, record: Record) -> Entry:

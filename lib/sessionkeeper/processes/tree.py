@@ -275,6 +275,8 @@ class StoreTree:
             retention=Retention(config.retention_days, config.max_sessions, config.retention_basis),
             events=self.events,
             checkpoints=self._checkpoints if self.journaled is not None else None,
+            checkpointer=self._checkpointer if self.journaled is not None else None,
+            catalog=self._catalog,
             sync=self.journaled.sync if self.journaled and config.durability == "os" else None,
             discard_body=self.discard_body,
         )

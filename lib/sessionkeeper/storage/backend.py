@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from hashlib import blake2b
     from pathlib import Path
 
-    from sessionkeeper.session import Chunk, Saved
+    from sessionkeeper.session import Chunk, Erased, Saved
     from sessionkeeper.storage.documents import Document, Record
 
 
@@ -234,6 +234,19 @@ class Backend(Protocol):
 
     def purge(self, before: datetime) -> list[str]:
         """Remove for good what was trashed before that instant; returns the session ids."""
+        ...
+
+    def erase(self, session_id: str, lsn: int) -> Erased:
+        """Leave no byte of a session: file, backups, trash, quarantine, journal.
+
+        Args:
+            session_id: The session; one that is gone may have left traces.
+            lsn: The number of this change.
+
+        Raises:
+            StorageFailed: Nothing was changed.
+            CommitUncertain: Part of it may be left; repeating it goes on.
+        """
         ...
 
     def suspects(self) -> list[str]:

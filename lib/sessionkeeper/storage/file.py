@@ -13,6 +13,8 @@ from sessionkeeper.storage.documents import encode_document
 from sessionkeeper.storage.edits import EditableFolder
 from sessionkeeper.storage.folder import Staged
 from sessionkeeper.storage.index import Recalled
+from sessionkeeper.storage.journal import segment_paths
+from sessionkeeper.storage.journaled import JournaledBackend
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -74,6 +76,7 @@ class FileBackend(EditableFolder):
             on_event=on_event,
             recall=recall,
         )
+        self._max_backups = max_backups
         # Files published by a commit whose last sync failed: they are there, maybe not durably.
         self._doubtful: set[str] = set()
         # Removals that were moved, and whose own folder a crash may have left unsynced.
@@ -163,7 +166,9 @@ class FileBackend(EditableFolder):
         """
         started = time.perf_counter()
         self._check_identity()
-        report = RecoveryReport(swept=self._sweep())
+        report = RecoveryReport()
+        self._finish_journal(report)
+        report.swept += self._sweep()
         self._trash.sweep()
         hand_made = self._scan_folder(report)
         for entry in self._trash.entries():
@@ -182,6 +187,36 @@ class FileBackend(EditableFolder):
         self._trash.sync()
         report.seconds = time.perf_counter() - started
         return report
+
+    def _finish_journal(self, report: RecoveryReport) -> None:
+        """Bring into the files what the level `journal` has left behind, and end that journal.
+
+        Raises:
+            StorageFailed: Not all of it could be brought there; nothing of it is lost.
+        """
+        if not segment_paths(self._fs, self._layout.journal):
+            return
+        journaled = JournaledBackend(
+            self._layout,
+            self._clock,
+            fs=self._fs,
+            max_backups=self._max_backups,
+            repairs=self._repairs,
+            on_event=self._on_event,
+        )
+        found = journaled.recover()
+        report.problems += [problem for problem in found.problems if problem.kind == "journal"]
+        report.lsn, report.replayed, report.swept = found.lsn, found.replayed, found.swept
+        if not journaled.checkpoint(full=True) or journaled.live_bytes:
+            raise StorageFailed(
+                "the journal holds changes that cannot be brought into the files",
+                path=self._layout.journal,
+                hint='Open the store with durability="journal", or repair the files it reports.',
+            )
+        journaled.close()
+        for segment in segment_paths(self._fs, self._layout.journal):
+            self._fs.unlink(segment)
+        self._fs.sync_folder(self._layout.journal)
 
     def _publish_doubtful(self) -> None:
         """Write anew what a failed sync may have lost: a second sync would prove nothing."""

@@ -12,9 +12,12 @@ from typing import TYPE_CHECKING
 
 from sessionkeeper.errors import CorruptDocument, PathBlocked, StorageFailed, StoreGone
 from sessionkeeper.events import Event
+from sessionkeeper.layout import hashed_stem, plain_stem
 from sessionkeeper.storage import trash
+from sessionkeeper.storage.backend import CommitUncertain
 from sessionkeeper.storage.backups import Backups
 from sessionkeeper.storage.documents import decode_document
+from sessionkeeper.storage.erasing import Eraser
 from sessionkeeper.storage.examine import Known
 from sessionkeeper.storage.index import Recalled
 from sessionkeeper.storage.platform import FileSystem, Signature
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
     from sessionkeeper.clock import Clock
     from sessionkeeper.events import EventKind
     from sessionkeeper.layout import Layout
+    from sessionkeeper.session import Erased
     from sessionkeeper.storage.backend import Change, Problem
     from sessionkeeper.storage.documents import Document
 
@@ -220,6 +224,31 @@ class SessionFolder(FolderReader, ABC):
             return self._trash.purge(before)
         except OSError as error:
             raise StorageFailed(f"the trash was not purged: {error}") from error
+
+    def erase(self, session_id: str, lsn: int) -> Erased:
+        """Leave no byte of a session. See `Backend.erase`."""
+        del lsn
+        self._check_identity()
+        stems = {
+            stem
+            for stem in (plain_stem(session_id), hashed_stem(session_id))
+            if self._names.owner(stem) in (None, session_id)
+        }
+        try:
+            erased = Eraser(self._fs, self._layout, session_id, stems).erase()
+        except OSError as error:
+            raise CommitUncertain(
+                f"not all of it could be erased: {error}",
+                session_id=session_id,
+                path=self._layout.root,
+            ) from error
+        for stem in stems:
+            self._backups.forget(stem)
+            self._files.pop(stem, None)
+            self._blocked.pop(stem, None)
+            self._kept_aside.pop(stem, None)
+        self._names.release(session_id)
+        return erased
 
     def _set_aside(self, problems: Sequence[Problem]) -> None:
         for problem in problems:

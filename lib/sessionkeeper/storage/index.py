@@ -24,6 +24,7 @@ import orjson
 
 from sessionkeeper.errors import CorruptDocument
 from sessionkeeper.layout import FILE_MODE
+from sessionkeeper.slices import SLICE
 from sessionkeeper.storage.documents import decode_record, encode_record
 from sessionkeeper.storage.examine import Known
 from sessionkeeper.storage.platform import Signature
@@ -323,6 +324,27 @@ class Index:
                     writer.execute("ROLLBACK")
                 raise
 
+    def scrub(self, session_id: str) -> None:
+        """Leave no byte of a session that was removed.
+
+        Raises:
+            IndexFailed: A query is under way, or the medium refuses.
+        """
+        writer = self._open_writer()
+        with _translated():
+            self._empty_log(writer)
+            needle = session_id.encode()
+            if _holds(self.path, needle):
+                # Its pages moved about while there was something in them. An id that is part of
+                # another costs a needless rewrite, and nothing else.
+                writer.execute("VACUUM")
+                self._empty_log(writer)
+
+    def _empty_log(self, writer: sqlite3.Connection) -> None:
+        busy, _, _ = writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        if busy:
+            raise IndexFailed("a query is under way", passing=True)
+
     def discard(self) -> None:
         """Drop the file: it will be made anew. Queries under way are waited for.
 
@@ -478,6 +500,8 @@ def _prepare(connection: sqlite3.Connection) -> None:
         raise IndexFailed(f"its folder allows no write-ahead log, only {mode}", passing=True)
     # A power loss may cost its last changes, which are made good from the files.
     connection.execute("PRAGMA synchronous = NORMAL")
+    # What is removed is written over, so that erasing a session leaves nothing of it here.
+    connection.execute("PRAGMA secure_delete = ON")
     if connection.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,):
         connection.execute("BEGIN IMMEDIATE")
         for statement in _SCHEMA:
@@ -495,6 +519,17 @@ def _check_schema(connection: sqlite3.Connection) -> None:
     found = connection.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL").fetchall()
     if sorted(text for (text,) in found) != sorted(_SCHEMA):
         raise IndexFailed("it is damaged: its tables are not those of an index")
+
+
+def _holds(path: Path, needle: bytes) -> bool:
+    """Whether these bytes stand anywhere in a file."""
+    kept = b""
+    with path.open("rb") as file:
+        while piece := file.read(SLICE):
+            if needle in kept + piece:
+                return True
+            kept = piece[-len(needle) :]
+    return False
 
 
 def _reached(connection: sqlite3.Connection) -> int:

@@ -282,6 +282,28 @@ class Journal:
             else:
                 self._free.append(segment)
 
+    def scrub(self) -> None:
+        """Take away every byte of frames that are retired; all of them must be.
+
+        Raises:
+            JournalFailed: The medium refused a new segment; everything is as before.
+            OSError: An old segment cannot be removed.
+        """
+        if self._live:
+            raise AssertionError("the journal holds frames that are needed")
+        before = [*self._used, *self._free]
+        self._leave_active()
+        self._used, self._free = [], []
+        try:
+            self.append([])
+        except JournalFailed:
+            self._used += before
+            raise
+        for segment in before:
+            self._fs.unlink(segment.path)
+            self._refused.discard(segment.path)
+        self._fs.sync_folder(self._folder)
+
     def shrink(self) -> None:
         """Give back the room that an idle store does not need: all free segments but one."""
         for segment in self._free[1:]:

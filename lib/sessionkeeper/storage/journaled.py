@@ -7,7 +7,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from sessionkeeper.errors import SessionKeeperError
+from sessionkeeper.errors import SessionKeeperError, StorageFailed
 from sessionkeeper.storage.backend import (
     CommitUncertain,
     Problem,
@@ -20,7 +20,7 @@ from sessionkeeper.storage.checkpoints import CheckpointedFolder
 from sessionkeeper.storage.commits import Removal
 from sessionkeeper.storage.edits import DAMAGED
 from sessionkeeper.storage.entries import ForgetEntry, TrashEntry, forget_entry
-from sessionkeeper.storage.journal import Journal
+from sessionkeeper.storage.journal import Journal, JournalFailed
 from sessionkeeper.storage.pending import Pending
 from sessionkeeper.storage.replay import Entries, Hands, replay
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from sessionkeeper.session import Erased
     from sessionkeeper.storage.documents import Document
     from sessionkeeper.storage.entries import Entry
     from sessionkeeper.storage.examine import Known, Valid
@@ -245,6 +246,34 @@ class JournaledBackend(CheckpointedFolder):
             for session_id in found.vanished:
                 self._pending.pop(session_id, None)
         return found
+
+    # --- erasing ----------------------------------------------------------------------------
+
+    def erase(self, session_id: str, lsn: int) -> Erased:
+        """Leave no byte of a session, in the journal neither. See `Backend.erase`."""
+        self._check_identity()
+        stem = self._names.stem_for(session_id)
+        # First of all: a crash in what follows must not bring it back.
+        self._log([forget_entry(session_id, lsn)])
+        self._pending.pop(session_id, None)
+        self._unmoved.pop(session_id, None)
+        self._unsynced_removals.pop(session_id, None)
+        self._doubtful_removals.discard(session_id)
+        self._unsynced.pop(stem, None)
+        self._doubtful.discard(stem)
+        erased = super().erase(session_id, lsn)
+        try:
+            self.checkpoint(full=True)
+            if self.live_bytes:
+                raise StorageFailed("the journal could not be freed", path=self._layout.journal)
+            self._journal.scrub()
+        except (OSError, SessionKeeperError, JournalFailed) as error:
+            raise CommitUncertain(
+                f"the journal may still hold parts of it: {error}",
+                session_id=session_id,
+                path=self._layout.journal,
+            ) from error
+        return erased
 
     # --- the end ----------------------------------------------------------------------------
 

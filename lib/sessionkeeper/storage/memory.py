@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from sessionkeeper.session import Erased
 from sessionkeeper.storage.backend import Append, Put, Reconciled, RecoveryReport, Trash
 
 if TYPE_CHECKING:
@@ -65,6 +66,13 @@ class MemoryBackend:
         gone = [change.record.session_id for change, _ in self._removed if change.at < before]
         self._removed = [entry for entry in self._removed if entry[0].at >= before]
         return gone
+
+    def erase(self, session_id: str, lsn: int) -> Erased:
+        """Leave nothing of a session. See `Backend.erase`."""
+        del lsn
+        self._documents.pop(session_id, None)
+        self._removed = [r for r in self._removed if r[0].record.session_id != session_id]
+        return Erased(session_id, 0, 0)
 
     def suspects(self) -> list[str]:
         """None: nobody else can reach the dict."""

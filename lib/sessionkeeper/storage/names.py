@@ -35,6 +35,10 @@ class NameTable:
         self._stems[session_id] = stem
         self._owners[stem.casefold()] = session_id
 
+    def owner(self, stem: str) -> str | None:
+        """The session that lies in that file; None if none does."""
+        return self._owners.get(stem.casefold())
+
     def release(self, session_id: str) -> None:
         """The session has no file any more."""
         stem = self._stems.pop(session_id, None)

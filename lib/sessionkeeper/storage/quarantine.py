@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import orjson
 
@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from sessionkeeper.clock import Clock
     from sessionkeeper.session import Chunk
     from sessionkeeper.storage.platform import FileSystem
+
+
+# Beside each file stands a note that says why it is here.
+NOTE_SUFFIX: Final = ".why.json"
 
 
 class Quarantine:
@@ -58,5 +62,5 @@ class Quarantine:
         stamp = f"{now:%Y%m%dT%H%M%S}-{secrets.token_hex(4)}"
         aside = self._folder / f"{path.stem}.{stamp}{path.suffix}"
         note = {"file": path.name, "kind": kind, "detail": detail, "at": now.isoformat()}
-        self._fs.write_new(aside.with_suffix(".why.json"), [orjson.dumps(note)])
+        self._fs.write_new(aside.with_suffix(NOTE_SUFFIX), [orjson.dumps(note)])
         return aside

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from sessionkeeper.clock import Clock
     from sessionkeeper.layout import Layout
+    from sessionkeeper.session import Erased
     from sessionkeeper.storage.backend import Change, Trash
     from sessionkeeper.storage.documents import Document, Record
     from sessionkeeper.storage.entries import Entry, ReferenceEntry, TrashEntry
@@ -218,6 +219,10 @@ class FolderReader:
         return expected == (None if status is None else Signature.of(status))
 
     def commit(self, batch: Sequence[Change]) -> None:  # noqa: ARG002 - the protocol's
+        """Refused."""
+        self._refuse()
+
+    def erase(self, session_id: str, lsn: int) -> Erased:  # noqa: ARG002 - the protocol's
         """Refused."""
         self._refuse()
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
-    from sessionkeeper.session import Chunk
+    from sessionkeeper.session import Chunk, Erased
     from sessionkeeper.storage.backend import Backend, Change, Reconciled, RecoveryReport
     from sessionkeeper.storage.documents import Document
     from sessionkeeper.storage.platform import Signature
@@ -238,6 +238,11 @@ class FaultyBackend:
         """See `Backend`."""
         document: Document | None = self._do("trashed", session_id)
         return document
+
+    def erase(self, session_id: str, lsn: int) -> Erased:
+        """See `Backend`."""
+        erased: Erased = self._do("erase", session_id, lsn)
+        return erased
 
     def purge(self, before: datetime) -> list[str]:
         """See `Backend`."""
