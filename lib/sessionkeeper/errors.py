@@ -102,6 +102,12 @@ class SessionExists(Conflict):
     default_hint = "Choose another id, or use save_session() to replace it."
 
 
+class NoBackup(SessionKeeperError, LookupError):
+    """No version of that session was replaced and kept, or not that one."""
+
+    default_hint = "backups() shows what there is; max_backups says how many are kept."
+
+
 class NotResumable(SessionKeeperError):
     """Only a session that is active, paused or interrupted can be resumed."""
 
@@ -136,6 +142,12 @@ class IdMismatch(CorruptDocument):
     """The id inside a file does not belong to the file's name; neither is trusted."""
 
     default_hint = "Rename the file to match the session_id inside it, or correct the id."
+
+
+class BackupsDamaged(CorruptDocument):
+    """There are backups of that session, and none of them can be read."""
+
+    default_hint = "They are kept as they are, in the backups of the store."
 
 
 class NewerVersion(SessionKeeperError):
