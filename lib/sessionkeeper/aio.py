@@ -16,6 +16,7 @@ from sessionkeeper.engine.commands import (
     Cleanup,
     Command,
     DeleteSession,
+    EraseSession,
     ForkSession,
     PinSession,
     RemoveTags,
@@ -29,7 +30,7 @@ from sessionkeeper.engine.commands import (
 from sessionkeeper.errors import Conflict, NotExecuted, SessionNotFound
 from sessionkeeper.otp import Reply
 from sessionkeeper.receipts import translated
-from sessionkeeper.session import KEEP, Annotation, Keep, Removal, Saved, SessionEvent
+from sessionkeeper.session import KEEP, Annotation, Erased, Keep, Removal, Saved, SessionEvent
 from sessionkeeper.store import DEFAULT, MAX_CONFLICTS, SessionStore, StoreInfo, Timeout
 from sessionkeeper.workers import Workers
 
@@ -360,6 +361,10 @@ class AsyncSessionStore:
         """Move all sessions to the trash that there are now; see `SessionStore.clear`."""
         clearing = self._workers.submit(self._store.clear)
         return await settled(clearing, lambda: _withdraw(clearing))
+
+    async def erase_session(self, session_id: str, timeout: Timeout = DEFAULT) -> Erased:
+        """Leave no byte of a session; see `SessionStore.erase_session`."""
+        return await self.ask(EraseSession(session_id), timeout=timeout)
 
     async def cleanup(self, *, dry_run: bool = False) -> list[Removal]:
         """Apply the retention settings now; see `SessionStore.cleanup`."""

@@ -447,6 +447,21 @@ class Removal:
     detail: str
 
 
+@dataclass(frozen=True, slots=True)
+class Erased:
+    """What was taken away for good.
+
+    Attributes:
+        session_id: The session.
+        files: How many files there were of it: its own, backups, removals, what was set aside.
+        size: Their bytes.
+    """
+
+    session_id: str
+    files: int
+    size: int
+
+
 class Page(Sequence[T]):
     """Part of a list, with the cursor that continues it.
 

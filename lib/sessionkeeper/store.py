@@ -23,6 +23,7 @@ from sessionkeeper.engine.commands import (
     Command,
     CountSessions,
     DeleteSession,
+    EraseSession,
     ForkSession,
     PinSession,
     RemoveTags,
@@ -54,6 +55,7 @@ from sessionkeeper.session import (
     KEEP,
     UNFINISHED,
     Annotation,
+    Erased,
     Keep,
     Removal,
     Saved,
@@ -723,6 +725,22 @@ class SessionStore:
             for reply in waiting:
                 reply.exception()
         return cleared
+
+    def erase_session(self, session_id: str, timeout: Timeout = DEFAULT) -> Erased:
+        """Leave no byte of a session in the store's folder, at once and for good.
+
+        File, backups, trash, quarantine, journal and index are cleaned; a session that was
+        deleted before, or never was, can be erased too. What a medium keeps of files that are
+        removed is beyond it: that takes an encrypted medium.
+
+        Returns:
+            How many files there were of it, and their bytes.
+
+        Raises:
+            StorageFailed: The medium refused it; nothing was changed.
+            SessionKeeperError: See `ask`.
+        """
+        return self.ask(EraseSession(session_id), timeout=timeout)
 
     def cleanup(self, *, dry_run: bool = False) -> list[Removal]:
         """Apply the retention settings now, instead of when the timer does.

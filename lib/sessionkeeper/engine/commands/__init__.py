@@ -6,6 +6,7 @@ encodes it in the caller's thread; the actor only moves the bytes of what comes 
 
 from sessionkeeper.engine.commands.asking import CheckpointFiles, CountSessions
 from sessionkeeper.engine.commands.base import ABSENT, Command, Prepared
+from sessionkeeper.engine.commands.erasing import EraseSession
 from sessionkeeper.engine.commands.history import ForkSession, RenameSession, RewindSession
 from sessionkeeper.engine.commands.living import ResumeSession
 from sessionkeeper.engine.commands.marking import AddTags, PinSession, RemoveTags, UnpinSession
@@ -30,6 +31,7 @@ __all__ = [
     "Command",
     "CountSessions",
     "DeleteSession",
+    "EraseSession",
     "Fields",
     "ForkSession",
     "PinSession",
