@@ -18,6 +18,7 @@ from sessionkeeper.engine.commands import (
     PinSession,
     RemoveTags,
     RenameSession,
+    RestoreBackup,
     ResumeSession,
     RewindSession,
     SaveSession,
@@ -25,6 +26,7 @@ from sessionkeeper.engine.commands import (
     UnpinSession,
 )
 from sessionkeeper.errors import (
+    BackupsDamaged,
     Conflict,
     CorruptDocument,
     IdMismatch,
@@ -35,6 +37,7 @@ from sessionkeeper.errors import (
     InvalidSessionId,
     InvalidValue,
     NewerVersion,
+    NoBackup,
     NotExecuted,
     NotResumable,
     OutcomeUnknown,
@@ -52,6 +55,7 @@ from sessionkeeper.errors import (
     StoreNotFound,
     StoreReadOnly,
     UnreadFailures,
+    ValidationFailed,
 )
 from sessionkeeper.events import Event
 from sessionkeeper.messages import calculate_cost, count_turns, extract_session_id
@@ -60,6 +64,7 @@ from sessionkeeper.receipts import Receipt
 from sessionkeeper.session import (
     KEEP,
     Annotation,
+    BackupInfo,
     Changes,
     Erased,
     LiveSession,
@@ -84,6 +89,8 @@ __all__ = [
     "AppendMessages",
     "AsyncReceipt",
     "AsyncSessionStore",
+    "BackupInfo",
+    "BackupsDamaged",
     "Changes",
     "Cleanup",
     "Command",
@@ -106,6 +113,7 @@ __all__ = [
     "InvalidValue",
     "LiveSession",
     "NewerVersion",
+    "NoBackup",
     "NotExecuted",
     "NotResumable",
     "OutcomeUnknown",
@@ -119,6 +127,7 @@ __all__ = [
     "Removal",
     "RemoveTags",
     "RenameSession",
+    "RestoreBackup",
     "ResumeSession",
     "RewindSession",
     "SaveSession",
@@ -143,6 +152,7 @@ __all__ = [
     "UndeleteSession",
     "UnpinSession",
     "UnreadFailures",
+    "ValidationFailed",
     "calculate_cost",
     "cancelled_outcome",
     "check_store",

@@ -21,6 +21,7 @@ from sessionkeeper.engine.commands import (
     PinSession,
     RemoveTags,
     RenameSession,
+    RestoreBackup,
     ResumeSession,
     RewindSession,
     SaveSession,
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
     from sessionkeeper.events import Event
     from sessionkeeper.processes.tree import ProcessInfo
     from sessionkeeper.receipts import Receipt
-    from sessionkeeper.session import Changes, L, Page, Session, SessionInfo
+    from sessionkeeper.session import BackupInfo, Changes, L, Page, Session, SessionInfo
     from sessionkeeper.storage.backend import RecoveryReport
 
 T = TypeVar("T")
@@ -362,6 +363,14 @@ class AsyncSessionStore:
         clearing = self._workers.submit(self._store.clear)
         return await settled(clearing, lambda: _withdraw(clearing))
 
+    async def backups(self, session_id: str) -> list[BackupInfo]:
+        """The versions that were replaced and are kept; see `SessionStore.backups`."""
+        return await self._run(lambda: self._store.backups(session_id))
+
+    async def restore(self, session_id: str, generation: int | None = None) -> Saved:
+        """Make a version that was replaced the current one; see `SessionStore.restore`."""
+        return await self.ask(RestoreBackup(session_id, generation))
+
     async def erase_session(self, session_id: str, timeout: Timeout = DEFAULT) -> Erased:
         """Leave no byte of a session; see `SessionStore.erase_session`."""
         return await self.ask(EraseSession(session_id), timeout=timeout)
@@ -375,6 +384,10 @@ class AsyncSessionStore:
     async def load_session(self, session_id: str, *, last: int | None = None) -> Session:
         """Load one session, decoded; see `SessionStore.load_session`."""
         return await self._run(lambda: self._store.load_session(session_id, last=last).decoded())
+
+    async def validate_session(self, session_id: str) -> list[str]:
+        """Say what is wrong with a session as stored; see `SessionStore.validate_session`."""
+        return await self._run(lambda: self._store.validate_session(session_id))
 
     async def contains(self, session_id: str) -> bool:
         """Whether there is such a session; `in` cannot await."""

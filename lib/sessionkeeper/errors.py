@@ -59,6 +59,20 @@ class InvalidValue(SessionKeeperError, ValueError):
     default_hint = "Convert it to plain JSON values (str, int, float, bool, None, list, dict)."
 
 
+class ValidationFailed(SessionKeeperError, ValueError):
+    """A validator of the store refused what the session would become; nothing was written.
+
+    Attributes:
+        issues: All that is wrong.
+    """
+
+    default_hint = "Correct what the issues name and repeat the call."
+
+    def __init__(self, message: str, *, session_id: str, issues: list[str]) -> None:
+        super().__init__(message, session_id=session_id)
+        self.issues = issues
+
+
 class InvalidConfig(SessionKeeperError, ValueError):
     """A setting outside its range."""
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import Enum
-from typing import Any, Final, Literal, Protocol, Self, TypeAlias, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, Self, TypeAlias, TypeVar, overload
 from uuid import UUID
 
 import orjson
 
 from sessionkeeper.errors import InvalidQuery, InvalidValue
 from sessionkeeper.slices import CHUNK, Pace
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 T = TypeVar("T")
 
@@ -208,6 +211,7 @@ class Session:
         "_chunks",
         "_events",
         "_messages",
+        "_revive",
         "_state",
         "_state_bytes",
         "info",
@@ -222,8 +226,10 @@ class Session:
         state_bytes: bytes,
         annotations: bytes = b"[]",
         events: bytes = b"[]",
+        revive: Callable[[Any], Any] | None = None,
     ) -> None:
         self.info = info
+        self._revive = revive
         self._annotations = annotations
         self._events = events
         self._chunks = chunks
@@ -246,13 +252,18 @@ class Session:
         """The messages, oldest first, as a plain list."""
         if isinstance(self._messages, Keep):
             self._messages = decode_messages(self._chunks)
+            if self._revive is not None:
+                pace = Pace()
+                for index, message in enumerate(self._messages):
+                    self._messages[index] = self._revive(message)
+                    pace.step()
         return self._messages
 
     @property
     def state(self) -> Any:
         """The application's own value."""
         if self._state is KEEP:
-            self._state = orjson.loads(self._state_bytes)
+            self._state = self._revived(orjson.loads(self._state_bytes))
         return self._state
 
     @property
@@ -263,7 +274,11 @@ class Session:
     @property
     def events(self) -> list[SessionEvent]:
         """What happened in it, oldest first."""
-        return [SessionEvent.of(fields, "event") for fields in orjson.loads(self._events)]
+        decoded = [SessionEvent.of(fields, "event") for fields in orjson.loads(self._events)]
+        return [replace(event, data=self._revived(event.data)) for event in decoded]
+
+    def _revived(self, value: Any) -> Any:
+        return value if self._revive is None else self._revive(value)
 
     def decoded(self) -> Self:
         """This session, with messages and state decoded now rather than when asked for."""
@@ -445,6 +460,25 @@ class Removal:
     session_id: str
     reason: Literal["age", "count"]
     detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class BackupInfo:
+    """A version of a session that was replaced, and is kept.
+
+    Attributes:
+        session_id: The session.
+        generation: Which version it is.
+        updated_at: When that version was made (aware, UTC).
+        size: Bytes of its file.
+        path: Where it lies.
+    """
+
+    session_id: str
+    generation: int
+    updated_at: datetime
+    size: int
+    path: Path
 
 
 @dataclass(frozen=True, slots=True)

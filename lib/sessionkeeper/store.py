@@ -7,7 +7,7 @@ import contextlib
 from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeVar
 from uuid import uuid4
 
 from sessionkeeper.config import Config
@@ -28,6 +28,7 @@ from sessionkeeper.engine.commands import (
     PinSession,
     RemoveTags,
     RenameSession,
+    RestoreBackup,
     ResumeSession,
     RewindSession,
     SaveSession,
@@ -35,15 +36,19 @@ from sessionkeeper.engine.commands import (
     UnpinSession,
 )
 from sessionkeeper.engine.query import Query, position
+from sessionkeeper.engine.validation import INTEGRITY, check_validators, issues_of, require_valid
+from sessionkeeper.engine.values import Values
 from sessionkeeper.engine.view import View
 from sessionkeeper.errors import (
     Conflict,
     InvalidConfig,
     OutcomeUnknown,
+    SessionKeeperError,
     SessionNotFound,
     StoreClosed,
     StoreNotFound,
     StoreReadOnly,
+    ValidationFailed,
 )
 from sessionkeeper.events import EventBus, logger
 from sessionkeeper.layout import Layout, check_session_id
@@ -72,13 +77,19 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from sessionkeeper.clock import Clock
+    from sessionkeeper.engine.commands import Prepared
+    from sessionkeeper.engine.validation import Validator
+    from sessionkeeper.engine.values import CodecName
     from sessionkeeper.events import Event
     from sessionkeeper.otp import Reply
     from sessionkeeper.processes.tree import ProcessInfo
-    from sessionkeeper.session import Changes, L, Page, Session, SessionInfo
+    from sessionkeeper.session import BackupInfo, Changes, L, Page, Session, SessionInfo
     from sessionkeeper.storage.backend import RecoveryReport
 
 T = TypeVar("T")
+
+# Values are taken as they are.
+PLAIN: Final = Values()
 
 # update() gives up after so many other writers came first.
 MAX_CONFLICTS = 100
@@ -157,6 +168,8 @@ class SessionStore:
         self._clock = clock
         # The last change that a process made which did not close the store; None: it did.
         self._left_open_at: int | None = None
+        self._validators: tuple[Validator, ...] = ()
+        self._values = PLAIN
         self._events = events
         self._view = view
         self._tree = tree
@@ -173,6 +186,10 @@ class SessionStore:
         *,
         read_only: bool = False,
         inject: Injected | None = None,
+        validators: Iterable[Validator | str] = (),
+        on_write: Iterable[Callable[[Any], Any]] = (),
+        to_json: Callable[[Any], Any] | Literal["auto"] | None = None,
+        codec: CodecName = "json",
         **settings: Any,
     ) -> Self:
         """Open the store in a folder; creates it unless it is there.
@@ -182,6 +199,15 @@ class SessionStore:
             read_only: Take no lock and change nothing: works beside a live owner, and shows
                 what the folder held when it was opened, each session as it is when loaded.
             inject: Replacements of clock and file system, for tests.
+            validators: What every change is checked with before it is sent: functions that get
+                the session as it would be and return a list of issues, or raise; or the names
+                of built-in checks: `description`, `times`, `counts`, `ids`.
+            on_write: Functions that each message goes through before it is encoded, in the
+                caller's thread, for redaction say. They get a copy and return what is stored.
+            to_json: Makes messages, states and data of events JSON that are not; `auto` knows
+                dataclasses and pydantic models.
+            codec: `tagged` also takes datetimes, UUIDs, Decimals and bytes, and gives them back
+                as what they were.
             settings: See `Config`; an unknown one is a TypeError.
 
         Raises:
@@ -193,12 +219,16 @@ class SessionStore:
             OSError: The folder cannot be created.
         """
         config = Config.of(_resolved(path), settings)
+        checks, values = check_validators(validators), Values.of(on_write, to_json, codec)
         _check_layout(config)
         if read_only:
-            return cls._open_read_only(config, inject or Injected())
+            reader = cls._open_read_only(config, inject or Injected())
+            reader._validators, reader._values = checks, values
+            return reader
         left_open = _is_left_open(config)
         tree = StoreTree(config, inject or Injected())
         store = cls(config.path, tree.clock, tree.events, tree.view, tree)
+        store._validators, store._values = checks, values
         try:
             tree.wait_ready()
         except BaseException:
@@ -317,8 +347,8 @@ class SessionStore:
             StoreClosed: The store is closed.
             SessionKeeperError: The command was refused; nothing has changed.
         """
-        prepared = command.prepare()
         tree = self._writer()
+        prepared = self._prepared(command)
         seconds = tree.config.call_timeout if isinstance(timeout, _Default) else timeout
         submission = tree.submission(prepared)
         try:
@@ -341,8 +371,8 @@ class SessionStore:
         Raises:
             OtpError: It was not queued; `receipts.translated` has the store's word for it.
         """
-        prepared = command.prepare()
         tree = self._writer()
+        prepared = self._prepared(command)
         seconds = tree.config.call_timeout if isinstance(timeout, _Default) else timeout
         submission = tree.submission(prepared)
         try:
@@ -726,6 +756,24 @@ class SessionStore:
                 reply.exception()
         return cleared
 
+    def backups(self, session_id: str) -> list[BackupInfo]:
+        """The versions of a session that a save replaced and that are kept, the newest first."""
+        return self._view.backups(check_session_id(session_id))
+
+    def restore(self, session_id: str, generation: int | None = None) -> Saved:
+        """Make a version that was replaced the current one, as a new generation.
+
+        Args:
+            session_id: The session; also one whose own file is lost.
+            generation: One of those `backups` shows; None for the newest that is whole.
+
+        Raises:
+            NoBackup: Nothing is kept of it, or not that generation.
+            BackupsDamaged: What is kept cannot be read; the error says why, for each.
+            SessionKeeperError: See `ask`.
+        """
+        return self.ask(RestoreBackup(session_id, generation))
+
     def erase_session(self, session_id: str, timeout: Timeout = DEFAULT) -> Erased:
         """Leave no byte of a session in the store's folder, at once and for good.
 
@@ -778,7 +826,21 @@ class SessionStore:
         document = self._view.load(checked)
         if document is None:
             raise SessionNotFound(f"there is no session {checked!r}", session_id=checked)
-        return document.session(last)
+        return document.session(last, self._values.revive)
+
+    def validate_session(self, session_id: str) -> list[str]:
+        """Say what is wrong with a session as it is stored.
+
+        Looked at are times, counts and ids, and whatever the validators of this store look at.
+
+        Returns:
+            The issues, in words; none if all is well.
+
+        Raises:
+            SessionNotFound: There is no such session.
+            SessionKeeperError: See `load_session`.
+        """
+        return issues_of(self.load_session(session_id), (*INTEGRITY, *self._validators))
 
     def __contains__(self, session_id: object) -> bool:
         checked = check_session_id(session_id)
@@ -960,6 +1022,29 @@ class SessionStore:
 
     def __repr__(self) -> str:
         return f"SessionStore({str(self._path)!r}, {self.info().state})"
+
+    def _prepared(self, command: Command[T]) -> Prepared[T]:
+        if self._values != PLAIN:
+            command = command.converted(self._values)
+        prepared = command.prepare()
+        if self._validators:
+            self._validate(prepared)
+        return prepared
+
+    def _validate(self, prepared: Prepared[Any]) -> None:
+        rest = self._view, self._clock, self._validators, self._values.revive
+        try:
+            require_valid(prepared, *rest)
+        except ValidationFailed:
+            raise
+        except SessionKeeperError:
+            # It may build upon what was told before and is still waiting in the mailbox.
+            tree = self._writer()
+            try:
+                tree.actor.call(tree.submission(CountSessions()), tree.config.call_timeout)
+            except OtpError as error:
+                raise translated(error) from error
+            require_valid(prepared, *rest)
 
     def _writer(self) -> StoreTree:
         if self._tree is None:

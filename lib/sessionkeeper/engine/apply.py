@@ -49,6 +49,10 @@ class Visible(Protocol):
         """The version deleted last, or None."""
         ...
 
+    def backup(self, session_id: str, generation: int | None) -> Document:
+        """A version that was replaced; the newest that is whole if none is named."""
+        ...
+
     def newest_first(self) -> Iterable[Record]:
         """All records, the one changed last first."""
         ...
@@ -209,6 +213,15 @@ class Transaction:
         if document is None:
             raise SessionNotFound(f"there is no session {session_id!r}", session_id=session_id)
         return document
+
+    def backup(self, session_id: str, generation: int | None) -> Document:
+        """A version of a session that was replaced; the newest that is whole if none is named.
+
+        Raises:
+            NoBackup: Nothing is kept, or not that one.
+            BackupsDamaged: What is kept cannot be read.
+        """
+        return self._visible.backup(session_id, generation)
 
     def amend(
         self,

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from sessionkeeper.engine.cache import SessionCache
     from sessionkeeper.engine.catalog import Catalog
     from sessionkeeper.engine.query import Query
-    from sessionkeeper.session import Page, SessionInfo
+    from sessionkeeper.session import BackupInfo, Page, SessionInfo
     from sessionkeeper.storage.backend import Backend, Change, Reconciled
     from sessionkeeper.storage.documents import Document, Record
 
@@ -322,6 +322,14 @@ class View:
     def at_hand(self, session_id: str) -> Document | None:
         """The whole session if it is cached, else None."""
         return self.cache.get(session_id) if session_id in self._records else None
+
+    def backups(self, session_id: str) -> list[BackupInfo]:
+        """The versions of a session that were replaced and are kept, the newest first."""
+        return self._backend.backups(session_id)
+
+    def backup(self, session_id: str, generation: int | None) -> Document:
+        """One of those versions. See `Backend.backup`."""
+        return self._backend.backup(session_id, generation)
 
     def trashed(self, session_id: str) -> Document | None:
         """The version deleted last, or None."""

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from hashlib import blake2b
     from pathlib import Path
 
-    from sessionkeeper.session import Chunk, Erased, Saved
+    from sessionkeeper.session import BackupInfo, Chunk, Erased, Saved
     from sessionkeeper.storage.documents import Document, Record
 
 
@@ -230,6 +230,19 @@ class Backend(Protocol):
 
     def trashed(self, session_id: str) -> Document | None:
         """The version deleted last that is still in the trash, or None."""
+        ...
+
+    def backups(self, session_id: str) -> list[BackupInfo]:
+        """The versions of a session that were replaced and are kept, the newest first."""
+        ...
+
+    def backup(self, session_id: str, generation: int | None) -> Document:
+        """One of those versions; the newest that is whole if none is named.
+
+        Raises:
+            NoBackup: Nothing is kept, or not that one.
+            BackupsDamaged: What is kept cannot be read.
+        """
         ...
 
     def purge(self, before: datetime) -> list[str]:

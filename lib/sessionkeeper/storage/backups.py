@@ -6,10 +6,12 @@ import itertools
 import os
 import re
 from collections import deque
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from sessionkeeper.errors import CorruptDocument, NewerVersion
+from sessionkeeper.errors import BackupsDamaged, CorruptDocument, NewerVersion, NoBackup
 from sessionkeeper.layout import SUFFIX, belongs
+from sessionkeeper.session import BackupInfo
 from sessionkeeper.storage.documents import decode_document
 
 if TYPE_CHECKING:
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from sessionkeeper.storage.platform import FileSystem
 
 _NAME = re.compile(r"\d{10}-\d{8}T\d{12}Z\.json")
+_STAMP = "%Y%m%dT%H%M%S%f"
 # So many sessions' lists of backups are kept in memory; others are read again when needed.
 _REMEMBERED = 4096
 
@@ -113,6 +116,42 @@ class Backups:
             if document is not None and belongs(stem, document.record.session_id):
                 return document
         return None
+
+    def infos(self, stem: str, session_id: str) -> list[BackupInfo]:
+        """What is kept of a session, the newest first; not one byte of it is read."""
+        found: list[BackupInfo] = []
+        for name in reversed(self._listed(stem)):
+            path = self.of(stem) / name
+            status = self._fs.status(path)
+            if status is not None:
+                generation, stamp = name.removesuffix(f"Z{SUFFIX}").split("-")
+                at = datetime.strptime(stamp, _STAMP).replace(tzinfo=UTC)
+                found.append(BackupInfo(session_id, int(generation), at, status.st_size, path))
+        return found
+
+    def load(self, stem: str, session_id: str, generation: int | None) -> Document:
+        """One version that is kept; the newest that is whole if none is named.
+
+        Raises:
+            NoBackup: Nothing is kept, or not that one.
+            BackupsDamaged: What is kept cannot be read.
+        """
+        infos = self.infos(stem, session_id)
+        wanted = [info for info in infos if generation in (None, info.generation)]
+        if not wanted:
+            what = "no backup" if generation is None else f"no backup of generation {generation}"
+            raise NoBackup(f"{what} of session {session_id!r}", session_id=session_id)
+        reasons: list[str] = []
+        for info in wanted:
+            try:
+                document = decode_document(self._fs.read(info.path)[0])
+            except (OSError, CorruptDocument, NewerVersion) as error:
+                reasons.append(f"{info.path.name}: {error}")
+                continue
+            if document is not None and document.record.session_id == session_id:
+                return document
+            reasons.append(f"{info.path.name}: it is not as it was written")
+        raise BackupsDamaged("; ".join(reasons), session_id=session_id, path=self.of(stem))
 
     def _remember(self, stem: str) -> deque[str]:
         if len(self._names) >= _REMEMBERED:

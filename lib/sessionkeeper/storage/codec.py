@@ -6,9 +6,15 @@ read with `decode_strict`, which refuses all that the two would understand diffe
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import json
 import math
+from collections.abc import Callable
+from datetime import datetime
+from decimal import Decimal
 from typing import Any, Final, NoReturn
+from uuid import UUID
 
 import orjson
 
@@ -116,6 +122,81 @@ def _problem_of(item: Any) -> str | None:
             return "a tuple would come back as a list"
         case _:
             return f"{type(item).__name__} has no JSON form"
+
+
+# --- values that JSON does not know -------------------------------------------------------
+
+_TYPE: Final = "$type"
+_VALUE: Final = "$value"
+_DICT: Final = "dict"
+
+
+def _bytes_of(text: str) -> bytes:
+    return base64.b64decode(text, validate=True)
+
+
+# How each type is written as a text, and read again.
+_TAGS: Final[dict[type, tuple[str, Callable[[Any], str], Callable[[str], Any]]]] = {
+    datetime: ("datetime", datetime.isoformat, datetime.fromisoformat),
+    UUID: ("uuid", str, UUID),
+    Decimal: ("decimal", str, Decimal),
+    bytes: ("bytes", lambda value: base64.b64encode(value).decode("ascii"), _bytes_of),
+}
+_READERS: Final = {name: read for name, _, read in _TAGS.values()}
+
+TAGGED: Final = frozenset(_TAGS)
+"""The types that `tag` keeps; no subclasses, for nothing would tell them from these."""
+
+
+def tag(value: Any, depth: int = 0) -> Any:
+    """Put values of the types in `TAGGED` into mappings that say what they are.
+
+    A mapping that could be taken for one of those is put into one itself. Whatever else is no
+    JSON stays as it is, for `encode` to refuse.
+
+    Raises:
+        InvalidValue: A value that would not come back equal.
+    """
+    kind = type(value)
+    if kind in _UNCHANGED or kind is float:
+        return value
+    if depth > MAX_DEPTH:
+        raise InvalidValue(f"nested deeper than {MAX_DEPTH} levels, or in itself")
+    if isinstance(value, dict):
+        tagged = {key: tag(item, depth + 1) for key, item in value.items()}
+        return {_TYPE: _DICT, _VALUE: tagged} if _TYPE in tagged else tagged
+    if isinstance(value, list):
+        return [tag(item, depth + 1) for item in value]
+    return _tagged(value) if kind in _TAGS else value
+
+
+def _tagged(value: Any) -> dict[str, str]:
+    if isinstance(value, datetime) and value.tzinfo is None:
+        raise InvalidValue(f"{value!r} has no time zone")
+    if isinstance(value, Decimal) and value.is_nan():
+        raise InvalidValue(f"{value!r} is equal to nothing")
+    name, write, read = _TAGS[type(value)]
+    text = write(value)
+    if read(text) != value:
+        raise InvalidValue(f"{value!r} would not come back equal")
+    return {_TYPE: name, _VALUE: text}
+
+
+def untag(value: Any) -> Any:
+    """What `tag` was given. A mapping that it did not make stays as it is."""
+    if isinstance(value, list):
+        return [untag(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if value.keys() == {_TYPE, _VALUE}:
+        name, content = value[_TYPE], value[_VALUE]
+        if name == _DICT and isinstance(content, dict):
+            return {key: untag(item) for key, item in content.items()}
+        if isinstance(name, str) and isinstance(content, str) and name in _READERS:
+            # Edited by hand it may be anything, and is then what it looks like.
+            with contextlib.suppress(ValueError, ArithmeticError):
+                return _READERS[name](content)
+    return {key: untag(item) for key, item in value.items()}
 
 
 def _lone_surrogate(text: str) -> bool:

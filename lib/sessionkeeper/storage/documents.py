@@ -43,7 +43,7 @@ from sessionkeeper.storage.lines import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from sessionkeeper.session import Chunk
 
@@ -202,13 +202,23 @@ class Document:
         chunks = self.chunks.extended(more)
         return Document(record, chunks, self.state, self.annotations, self.events)
 
-    def session(self, last: int | None = None) -> Session:
-        """A session object of its own for a caller, with all messages or the `last` ones."""
+    def session(
+        self,
+        last: int | None = None,
+        revive: Callable[[Any], Any] | None = None,
+    ) -> Session:
+        """A session object of its own for a caller.
+
+        Args:
+            last: Only so many messages, from the end; None for all.
+            revive: Makes values what they were before they were encoded.
+        """
         chunks: Sequence[Chunk] = self.chunks
         if last is not None and last < self.record.message_count:
             # No message holds a line break, so the lines before need not be decoded.
             chunks = last_lines(self.chunks, last)
-        return Session(self.record.info(), chunks, self.state, self.annotations, self.events)
+        info = self.record.info()
+        return Session(info, chunks, self.state, self.annotations, self.events, revive)
 
 
 # --- writing ------------------------------------------------------------------------------

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sessionkeeper.session import Erased
+from sessionkeeper.errors import NoBackup
+from sessionkeeper.session import BackupInfo, Erased
 from sessionkeeper.storage.backend import Append, Put, Reconciled, RecoveryReport, Trash
 
 if TYPE_CHECKING:
@@ -60,6 +61,16 @@ class MemoryBackend:
             if change.record.session_id == session_id:
                 return document
         return None
+
+    def backups(self, session_id: str) -> list[BackupInfo]:
+        """None: what is replaced is gone."""
+        del session_id
+        return []
+
+    def backup(self, session_id: str, generation: int | None) -> Document:
+        """None: what is replaced is gone."""
+        del generation
+        raise NoBackup(f"no backup of session {session_id!r}", session_id=session_id)
 
     def purge(self, before: datetime) -> list[str]:
         """Remove for good what was trashed before that instant."""

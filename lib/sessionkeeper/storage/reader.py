@@ -15,6 +15,7 @@ from sessionkeeper.errors import (
 )
 from sessionkeeper.layout import SUFFIX, plain_stem
 from sessionkeeper.storage.backend import Problem, Reconciled, RecoveryReport
+from sessionkeeper.storage.backups import Backups
 from sessionkeeper.storage.documents import decode_document, decode_foreign
 from sessionkeeper.storage.examine import Known, Valid, examine
 from sessionkeeper.storage.journal import Journal
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
     from sessionkeeper.clock import Clock
     from sessionkeeper.layout import Layout
-    from sessionkeeper.session import Erased
+    from sessionkeeper.session import BackupInfo, Erased
     from sessionkeeper.storage.backend import Change, Trash
     from sessionkeeper.storage.documents import Document, Record
     from sessionkeeper.storage.entries import Entry, ReferenceEntry, TrashEntry
@@ -54,6 +55,7 @@ class FolderReader:
         # What stands where a session's file could be, and must not be replaced.
         self._blocked: dict[str, tuple[Signature | None, SessionKeeperError]] = {}
         self._trash = TrashFolder(fs, layout.trash)
+        self._backups = Backups(self._fs, layout.backups, 0)
         # What the journal holds and the files do not, by session; also read by other threads.
         self._pending: dict[str, Pending] = {}
         # Removals that are decided and whose files are still there, by session.
@@ -200,6 +202,14 @@ class FolderReader:
     def trashed(self, session_id: str) -> Document | None:
         """The version deleted last that is still in the trash."""
         return self._trash.find(session_id)
+
+    def backups(self, session_id: str) -> list[BackupInfo]:
+        """The versions that were replaced and are kept. See `Backend.backups`."""
+        return self._backups.infos(self._names.stem_for(session_id), session_id)
+
+    def backup(self, session_id: str, generation: int | None) -> Document:
+        """One of those versions. See `Backend.backup`."""
+        return self._backups.load(self._names.stem_for(session_id), session_id, generation)
 
     def suspects(self) -> list[str]:
         """Names of files that are not as last seen, and of those that are gone."""

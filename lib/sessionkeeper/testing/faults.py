@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
-    from sessionkeeper.session import Chunk, Erased
+    from sessionkeeper.session import BackupInfo, Chunk, Erased
     from sessionkeeper.storage.backend import Backend, Change, Reconciled, RecoveryReport
     from sessionkeeper.storage.documents import Document
     from sessionkeeper.storage.platform import Signature
@@ -243,6 +243,16 @@ class FaultyBackend:
         """See `Backend`."""
         erased: Erased = self._do("erase", session_id, lsn)
         return erased
+
+    def backups(self, session_id: str) -> list[BackupInfo]:
+        """See `Backend`."""
+        found: list[BackupInfo] = self._do("backups", session_id)
+        return found
+
+    def backup(self, session_id: str, generation: int | None) -> Document:
+        """See `Backend`."""
+        found: Document = self._do("backup", session_id, generation)
+        return found
 
     def purge(self, before: datetime) -> list[str]:
         """See `Backend`."""

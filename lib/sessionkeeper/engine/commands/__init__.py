@@ -12,6 +12,7 @@ from sessionkeeper.engine.commands.living import ResumeSession
 from sessionkeeper.engine.commands.marking import AddTags, PinSession, RemoveTags, UnpinSession
 from sessionkeeper.engine.commands.notes import AddAnnotation, AddEvent
 from sessionkeeper.engine.commands.removing import Cleanup, DeleteSession, UndeleteSession
+from sessionkeeper.engine.commands.restoring import RestoreBackup
 from sessionkeeper.engine.commands.saving import (
     AppendMessages,
     Fields,
@@ -40,6 +41,7 @@ __all__ = [
     "PreparedSave",
     "RemoveTags",
     "RenameSession",
+    "RestoreBackup",
     "ResumeSession",
     "RewindSession",
     "SaveSession",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 if TYPE_CHECKING:
     from sessionkeeper.engine.apply import Transaction
+    from sessionkeeper.engine.values import Values
 
 R_co = TypeVar("R_co", covariant=True)
 
@@ -19,6 +20,11 @@ ABSENT: Final = 0
 
 class Command(ABC, Generic[R_co]):
     """Something the store can be asked to do; `R_co` is the type of the answer."""
+
+    def converted(self, values: Values) -> Command[R_co]:
+        """The command with the application's values made ready for encoding."""
+        del values
+        return self
 
     @abstractmethod
     def prepare(self) -> Prepared[R_co]:

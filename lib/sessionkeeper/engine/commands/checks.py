@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from sessionkeeper.errors import InvalidValue
 from sessionkeeper.messages import calculate_cost
@@ -24,10 +24,15 @@ def check_messages(messages: object) -> tuple[tuple[Chunk, ...] | Keep, int, flo
     """The messages encoded, how many they are, and what they say they cost."""
     if isinstance(messages, Keep):
         return KEEP, 0, 0.0
+    listed = list_messages(messages)
+    return encode_lines(listed), len(listed), calculate_cost(listed)
+
+
+def list_messages(messages: object) -> list[Any]:
+    """The messages as a list of its own."""
     if isinstance(messages, str | bytes | Mapping) or not isinstance(messages, Iterable):
         raise TypeError(f"messages must be a sequence of messages, not {type(messages).__name__}")
-    listed = list(messages)
-    return encode_lines(listed), len(listed), calculate_cost(listed)
+    return list(messages)
 
 
 def check_metadata(metadata: object) -> bytes:

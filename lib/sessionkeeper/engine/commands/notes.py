@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from sessionkeeper.engine.apply import Transaction
+    from sessionkeeper.engine.values import Values
     from sessionkeeper.storage.documents import Document
 
 # So many bytes of annotations, and as many of events, a session may have.
@@ -52,6 +53,10 @@ class AddEvent(Command[Saved]):
 
     session_id: str
     event: SessionEvent
+
+    def converted(self, values: Values) -> AddEvent:
+        """See `Command.converted`."""
+        return replace(self, event=replace(self.event, data=values.value(self.event.data)))
 
     def prepare(self) -> PreparedEvent:
         """See `Command.prepare`."""

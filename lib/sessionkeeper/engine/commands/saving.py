@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from sessionkeeper.engine.commands.base import BASE_SIZE, Command, Prepared
@@ -13,6 +13,7 @@ from sessionkeeper.engine.commands.checks import (
     check_messages,
     check_metadata,
     check_text,
+    list_messages,
 )
 from sessionkeeper.layout import check_session_id
 from sessionkeeper.session import KEEP, Keep, Saved, check_tags
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from sessionkeeper.engine.apply import Transaction
+    from sessionkeeper.engine.values import Values
     from sessionkeeper.session import Changes, Chunk
     from sessionkeeper.storage.backend import Body
 
@@ -98,6 +100,14 @@ class SaveSession(Command[Saved]):
             expected_generation=changes.generation,
         )
 
+    def converted(self, values: Values) -> SaveSession:
+        """See `Command.converted`."""
+        messages = self.messages
+        if not isinstance(messages, Keep):
+            messages = [values.message(message) for message in list_messages(messages)]
+        state = self.state if self.state is KEEP else values.value(self.state)
+        return replace(self, messages=messages, state=state)
+
     def prepare(self) -> PreparedSave:
         """See `Command.prepare`."""
         messages, count, cost = check_messages(self.messages)
@@ -167,6 +177,11 @@ class AppendMessages(Command[Saved]):
     messages: Sequence[Any]
     key: str | None = None
     total_cost: float | None = None
+
+    def converted(self, values: Values) -> AppendMessages:
+        """See `Command.converted`."""
+        messages = [values.message(message) for message in list_messages(self.messages)]
+        return replace(self, messages=messages)
 
     def prepare(self) -> PreparedAppend:
         """See `Command.prepare`."""
