@@ -487,6 +487,21 @@ def test_what_grows_without_bound_is_refused(
     refused(other, bundle, "sessions/00000001.json: more than 10000000 bytes")
 
 
+def test_many_sessions_are_together_within_the_bound(
+    store: SessionStore,
+    other: SessionStore,
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "b"
+    for number in range(5):
+        store.save_session(f"s{number}", ["x" * 100_000])
+    export_bundle(store, path)
+
+    with pytest.raises(ImportRefused, match="holds more than is allowed"):
+        import_bundle(other, path, max_bytes=400_000)
+    assert import_bundle(other, path, max_bytes=600_000).sessions == 5
+
+
 def test_a_header_that_promises_terabytes_costs_nothing(other: SessionStore, bundle: Path) -> None:
     info = tarfile.TarInfo("sessions/00000001.json")
     info.size = 2**60

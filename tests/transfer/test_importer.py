@@ -178,6 +178,18 @@ def test_the_longest_id_can_be_renamed(store: SessionStore, tmp_path: Path) -> N
     assert renamed == {longest: "x" * 4094 + "-2"}
 
 
+def test_two_sessions_never_get_the_same_new_id(store: SessionStore, tmp_path: Path) -> None:
+    ids = ["x" * 4095 + end for end in "ab"]
+    for session_id in ids:
+        store.save_session(session_id, ["mine"])
+    path = tmp_path / "long.json"
+    path.write_text(json.dumps([{"id": session_id, "messages": []} for session_id in ids]))
+
+    renamed = import_file(store, path, on_conflict="rename").renamed
+
+    assert sorted(renamed.values()) == ["x" * 4094 + "-2", "x" * 4094 + "-3"]
+
+
 @pytest.mark.parametrize("on_conflict", ["refuse", "rename", "replace", "skip"])
 def test_a_plan_says_what_would_be_stored_and_stores_nothing(
     store: SessionStore,

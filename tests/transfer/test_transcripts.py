@@ -142,7 +142,7 @@ def test_the_id_is_in_the_records_or_else_the_name(
 
 def test_two_files_of_one_session_id_are_two_sessions(store: SessionStore, root: Path) -> None:
     # As transcripts of agents are: they carry the id of who started them.
-    for name in ("agent-1", ID, "agent-2"):
+    for name in ("0-agent", ID, "agent-2"):
         put(root, lines_of(record(0, sessionId=ID, who=name)), name)
     for name in ("x", "y"):
         put(root, lines_of(record(0, sessionId="other", who=name)), name)
@@ -151,7 +151,21 @@ def test_two_files_of_one_session_id_are_two_sessions(store: SessionStore, root:
         assert counts(import_transcripts(store, root)) == expected
 
     found = {s.session_id: s.messages[0]["who"] for s in store.load_all()}
-    assert found == {"agent-1": "agent-1", "agent-2": "agent-2", ID: ID, "other": "x", "y": "y"}
+    assert found == {"0-agent": "0-agent", "agent-2": "agent-2", ID: ID, "other": "x", "y": "y"}
+
+
+def test_two_files_of_one_name_are_never_one_new_session(
+    store: SessionStore,
+    root: Path,
+) -> None:
+    put(root, lines_of(record(0)))
+    (root / f"{ID}.jsonl").write_bytes(lines_of(record(1)))
+
+    for dry_run in (True, False):
+        outcome = import_transcripts(store, root, dry_run=dry_run)
+
+        assert counts(outcome) == {"files": 2, "created": 1, "messages": 1, "left_out": 1}
+    assert store.load_session(ID).messages == [record(0)]
 
 
 def test_a_session_that_is_none_of_its_own_is_never_touched(
@@ -294,6 +308,44 @@ def test_a_second_writer_in_between_is_noticed(
     assert len(store.load_session(ID)) == 3
 
 
+def test_a_second_writer_at_the_end_is_noticed(
+    store: SessionStore,
+    root: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    put(root, lines_of(record(0)))
+    import_transcripts(store, root)
+    mark = store.load_session(ID).metadata
+    put(root, lines_of(record(0), record(1)))
+    real = store.update
+
+    def intrude(session_id: str, change: Any) -> Any:
+        store.append(session_id, ["mine"])
+        return real(session_id, change)
+
+    monkeypatch.setattr(store, "update", intrude)
+
+    outcome = import_transcripts(store, root)
+
+    assert "changed by somebody else" in outcome.problems[0].detail
+    assert store.load_session(ID).metadata == mark
+
+
+def test_summaries_are_noted_once_however_the_file_is_cut(
+    store: SessionStore,
+    root: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(transcripts, "_BATCH_BYTES", 1)
+    summaries = [{"type": "summary", "summary": text} for text in "abc"]
+    put(root, lines_of(summaries[0], record(0), summaries[1], record(1), summaries[2]))
+
+    import_transcripts(store, root)
+
+    session = store.load_session(ID)
+    assert (session.title, session.summary) == ("c", "a\nb\nc")
+
+
 @pytest.mark.parametrize("batch", [1, 300, 10**6])
 @pytest.mark.parametrize("failing", ["create_session", "append", "update"])
 @pytest.mark.parametrize("after", [False, True])
@@ -346,6 +398,8 @@ def test_a_torn_last_line_is_left_out_and_taken_when_it_is_whole(
     assert counts(torn) == {"files": 1, "created": 1, "messages": 1, "left_out": 1}
     assert told(torn)[0][:3] == (f"{ID}.jsonl", 2, "torn")
 
+    put(root, whole[:-9])
+    assert told(import_transcripts(store, root))[0][:3] == (f"{ID}.jsonl", 2, "torn")
     put(root, whole)
     assert counts(import_transcripts(store, root)) == {"files": 1, "extended": 1, "messages": 1}
     assert store.load_session(ID).messages == [record(0), record(1)]
@@ -383,6 +437,8 @@ def test_a_damaged_line_is_left_out_and_told(
     assert store.load_session(ID).messages == [record(0), record(1)]
     # It was told of once.
     assert counts(import_transcripts(store, root)) == {"files": 1, "unchanged": 1}
+    put(root, (root / "-home-mia-shop" / f"{ID}.jsonl").read_bytes() + line + b"\n")
+    assert told(import_transcripts(store, root))[0][:3] == (f"{ID}.jsonl", 4, "damaged")
 
 
 def test_a_line_without_bound_is_passed_over(

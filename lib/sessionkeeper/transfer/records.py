@@ -89,15 +89,13 @@ class Records:
         while raw := self._readline(MAX_LINE_BYTES + 1):
             line = self.line
             found = self._decoded(raw)
-            ended = raw.endswith(b"\n")
-            if isinstance(found, Damage) and not ended:
+            if isinstance(found, Damage) and not raw.endswith(b"\n"):
                 if len(raw) > MAX_LINE_BYTES and self._pass_over(raw):
                     yield Damage(line, torn=False, detail=f"longer than {MAX_LINE_BYTES} bytes")
                     continue
                 yield Damage(line, torn=True, detail=found.detail)
                 return
-            if found is not None or ended:
-                self._take(raw)
+            self._take(raw)
             if found is not None:
                 yield found
 
