@@ -4,14 +4,26 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from math import inf
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from otp_kit import PATIENCE, Bench, Gate, Lab, Recorder, outcome
 
-from sessionkeeper.otp import Busy, CallTimeout, Envelope, ExitReason, Reply, ServerDown, ServerRef
+from sessionkeeper.otp import (
+    Busy,
+    CallTimeout,
+    Envelope,
+    ExitReason,
+    ServerDown,
+    ServerRef,
+    server_ref,
+)
 from sessionkeeper.otp.mailbox import Mailbox
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 STOP = ExitReason.shutdown("stop")
 
@@ -32,6 +44,20 @@ def cast(message: object = None, *, size: int = 0) -> Envelope:
 
 def info(message: object = None) -> Envelope:
     return Envelope(message, "info")
+
+
+class Meddled(deque[Envelope]):
+    """A queue in which something happens just before the first message is appended."""
+
+    def __init__(self, meddle: Callable[[], object]) -> None:
+        super().__init__()
+        self.meddle: Callable[[], object] | None = meddle
+
+    def append(self, envelope: Envelope, /) -> None:
+        meddle, self.meddle = self.meddle, None
+        if meddle is not None:
+            meddle()
+        super().append(envelope)
 
 
 def messages(turn: object) -> list[object]:
@@ -67,7 +93,7 @@ def test_the_time_spent_waiting_for_room_counts(bench: Bench) -> None:
 
     asking = threading.Thread(target=ask)
     asking.start()
-    while not ref.mailbox._room_waiters:
+    while not ref.mailbox._line:
         asking.join(0.001)
     bench.clock.advance(60.0)
     # Now there is room, but the time is over: it must not wait for another minute.
@@ -162,6 +188,72 @@ def test_posts_of_the_machinery_heed_no_bound_and_urgent_ones_go_first() -> None
         mailbox.put(info("too late"), None, urgent=True)
 
 
+def test_what_slips_into_a_full_mailbox_is_taken_back() -> None:
+    mailbox = make(max_messages=2)
+    mailbox._queue = Meddled(lambda: deque.append(mailbox._queue, call("faster")))
+    deque.append(mailbox._queue, call("first"))
+    with pytest.raises(Busy):
+        mailbox.put(call("too many"))
+    assert messages(mailbox.take(10)) == ["first", "faster"]
+
+
+def line_up(mailbox: Mailbox, envelope: Envelope) -> threading.Thread:
+    """Send from another thread, and return it when that waits for room."""
+    before = len(mailbox._line)
+    sender = threading.Thread(target=lambda: mailbox.put(envelope, PATIENCE))
+    sender.start()
+    while len(mailbox._line) == before:
+        sender.join(0.001)
+    return sender
+
+
+@pytest.mark.parametrize("size", [0, 50])
+def test_others_pass_the_line_only_while_half_of_the_room_is_free(size: int) -> None:
+    mailbox = make(max_messages=4, max_bytes=200)
+    mailbox.put(call("fills it", size=150))
+    first = line_up(mailbox, call("first", size=100))
+    second = line_up(mailbox, call("second", size=size or 1))
+    assert messages(mailbox.take(1)) == ["fills it"]
+    first.join(PATIENCE)
+    second.join(PATIENCE)
+    place = threading.Lock()
+    mailbox._line.append(place)
+    third = line_up(mailbox, call("third", size=size))
+    mailbox.take(10)
+    mailbox.put(call("passes", size=size), PATIENCE)
+    mailbox._line.remove(place)
+    mailbox._call_next()
+    third.join(PATIENCE)
+    assert messages(mailbox.take(10)) == ["passes", "third"]
+
+
+def test_those_in_line_get_in_one_after_the_other() -> None:
+    mailbox = make(max_messages=1)
+    mailbox.put(cast("fills it"))
+    senders = [line_up(mailbox, cast(number)) for number in range(3)]
+    taken = []
+    for _ in range(4):
+        taken += messages(mailbox.take(1))
+    assert taken == ["fills it", 0, 1, 2]
+    for sender in senders:
+        sender.join(PATIENCE)
+    assert not mailbox._line
+
+
+def test_who_finds_that_others_left_tells_the_first_in_line() -> None:
+    mailbox = make(max_messages=1)
+    left = call("left")
+    mailbox.put(left)
+    first = line_up(mailbox, cast("first"))
+    left.withdraw(CallTimeout("left", executed=False))
+    second = threading.Thread(target=lambda: mailbox.put(cast("second"), PATIENCE))
+    second.start()
+    first.join(PATIENCE / 2)
+    assert not first.is_alive()
+    assert messages(mailbox.take(1)) + messages(mailbox.take(1)) == ["first", "second"]
+    second.join(PATIENCE)
+
+
 # -- taking
 
 
@@ -231,6 +323,21 @@ def test_in_flight_is_what_the_turn_has_not_settled() -> None:
     mailbox.take(10)
     assert messages(mailbox.in_flight()) == [0, 2, "next"]
     assert turn[3].done()
+
+
+def test_what_is_queued_while_the_consumer_goes_to_sleep_is_seen(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    mailbox = make()
+    wakeup = mailbox._wakeup
+
+    class FallingAsleep:
+        def acquire(self, *, blocking: bool) -> bool:
+            mailbox._queue.append(call("just in time"))
+            return wakeup.acquire(blocking=blocking)
+
+    monkeypatch.setattr(mailbox, "_wakeup", FallingAsleep())
+    assert messages(mailbox.take(1)) == ["just in time"]
 
 
 def test_a_consumer_that_sleeps_is_woken_to_leave() -> None:
@@ -305,6 +412,19 @@ def test_close_fails_calls_and_returns_what_was_not_done() -> None:
 
 
 @pytest.mark.parametrize("how", ["close", "seal", "drain"])
+def test_what_slips_into_a_mailbox_that_refuses_is_taken_back(how: str) -> None:
+    for urgent in (False, True):
+        mailbox = make()
+        queue = Meddled(lambda mailbox=mailbox: getattr(mailbox, how)(STOP))  # type: ignore[misc]
+        setattr(mailbox, "_urgent" if urgent else "_queue", queue)
+        with pytest.raises(ServerDown):
+            mailbox.put(call("late"), None if urgent else 0.0, urgent=urgent)
+        with pytest.raises(ServerDown):
+            mailbox.put(call("large", size=7))
+        assert mailbox.measure()[:2] == (0, 0)
+
+
+@pytest.mark.parametrize("how", ["close", "seal", "drain"])
 def test_senders_that_wait_for_room_are_told_when_there_will_be_none(how: str) -> None:
     mailbox = make(max_messages=1)
     mailbox.put(cast("fills it"))
@@ -318,7 +438,7 @@ def test_senders_that_wait_for_room_are_told_when_there_will_be_none(how: str) -
 
     sender = threading.Thread(target=send)
     sender.start()
-    while not mailbox._room_waiters:
+    while not mailbox._line:
         sender.join(0.001)
     if how == "close":
         mailbox.close(STOP)
@@ -329,7 +449,7 @@ def test_senders_that_wait_for_room_are_told_when_there_will_be_none(how: str) -
         mailbox.drain(STOP)
     errors.wait_count(1)
     sender.join(PATIENCE)
-    assert mailbox._room_waiters == 0
+    assert mailbox._line == deque()
 
 
 def test_sweep_returns_the_next_deadline_of_those_that_still_wait() -> None:
@@ -406,32 +526,25 @@ def test_seal_fails_calls_and_keeps_casts_until_the_next_begin() -> None:
 # -- signals
 
 
-def test_a_signal_between_waking_and_queueing_strands_nobody(
+def test_a_signal_before_the_consumer_is_woken_strands_nobody(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ctrl-C may raise in the main thread at any line of put: the server must keep up."""
     ref = bench.lab()
     assert ref.call("up") == "up"
     mailbox = ref.mailbox
-    lock = mailbox._wakeup
-
-    class Interrupting:
-        """Raises after it has woken the consumer, before the flag is reset."""
-
-        def release(self) -> None:
-            lock.release()
-            raise KeyboardInterrupt
-
-        def acquire(self) -> bool:
-            return bool(lock.acquire())
-
-    while not mailbox._asleep:
+    while not mailbox._wakeup.locked():
         ref.call("settle down")
-    monkeypatch.setattr(mailbox, "_wakeup", Interrupting())
-    with pytest.raises(KeyboardInterrupt):
-        mailbox.put(call("interrupted"))
-    monkeypatch.setattr(mailbox, "_wakeup", lock)
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(mailbox, "_wake", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            mailbox.put(cast("interrupted"))
     assert [ref.call(number, timeout=PATIENCE) for number in range(3)] == [0, 1, 2]
+    assert bench.noted("cast") == [("lab", "interrupted")]
 
 
 def test_an_interrupted_call_is_withdrawn(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -441,11 +554,11 @@ def test_an_interrupted_call_is_withdrawn(bench: Bench, monkeypatch: pytest.Monk
     gate.wait_reached()
     ran: list[int] = []
 
-    def interrupt(_self: object, _timeout: object = None) -> bool:
+    def interrupt(_lock: object, _timeout: object) -> bool:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(Reply, "wait", interrupt)
+        patch.setattr(server_ref, "acquire_within", interrupt)
         with pytest.raises(KeyboardInterrupt):
             ref.call(lambda _server: ran.append(1))
     gate.open()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast
 from sessionkeeper.otp.runtime import PROCESS, call_hook, check_process
 
 if TYPE_CHECKING:
+    from _thread import LockType
     from collections.abc import Callable, Generator
 
 T = TypeVar("T")
@@ -18,6 +19,11 @@ log = logging.getLogger("sessionkeeper.otp")
 PENDING: Final = 0
 CLAIMED: Final = 1
 DONE: Final = 2
+
+
+def acquire_within(lock: LockType, timeout: float | None) -> bool:
+    """Acquire a lock within so many seconds, however many, None for ever; tell whether."""
+    return lock.acquire(timeout=-1 if timeout is None else min(max(timeout, 0.0), TIMEOUT_MAX))
 
 
 class Reply(Generic[T]):
@@ -31,13 +37,12 @@ class Reply(Generic[T]):
     one makes a bare lock, and a second one only where a thread really waits.
     """
 
-    __slots__ = ("_error", "_generation", "_mutex", "_on_error", "_value", "_waiting", "state")
+    __slots__ = ("_error", "_generation", "_mutex", "_value", "_waiting", "state")
 
     def __init__(self) -> None:
         self._mutex = Lock()
         self.state = PENDING
         self._waiting: list[Callable[[], object]] | None = None
-        self._on_error: Callable[[Reply[T]], object] | None = None
         self._generation = PROCESS.generation
         self._value: T | None
         self._error: BaseException | None
@@ -65,12 +70,21 @@ class Reply(Generic[T]):
         check_process(self._generation)
         latch = Lock()
         latch.acquire()
-        if self._join_waiting(latch.release):
-            latch.acquire(timeout=-1 if timeout is None else min(timeout, TIMEOUT_MAX))
+        if self._join_waiting(latch.release) and not acquire_within(latch, timeout):
             with self._mutex:
                 if self._waiting is not None:
                     self._waiting.remove(latch.release)
         return self.state == DONE
+
+    def latch(self) -> LockType:
+        """Return a locked lock that the outcome releases; only for who made this, and at once.
+
+        As long as nobody else knows of this reply, it takes less than `wait`.
+        """
+        latch = Lock()
+        latch.acquire()
+        self._waiting = [latch.release]
+        return latch
 
     def result(self, timeout: float | None = None) -> T:
         """Return the value, or raise what the server answered with.
@@ -108,15 +122,13 @@ class Reply(Generic[T]):
             call()
 
     def on_error(self, callback: Callable[[Reply[T]], object]) -> None:
-        """Call `callback(self)` if the outcome is, or will be, an error.
+        """Call `callback(self)` if the outcome is, or will be, an error."""
 
-        There is one such callback at most. It costs nothing where all goes well.
-        """
-        with self._mutex:
-            self._on_error = callback
-            failed = self.state == DONE and self._error is not None
-        if failed:
-            call_hook(callback, self)
+        def tell(reply: Reply[T]) -> None:
+            if reply.exception(0) is not None:
+                callback(reply)
+
+        self.add_done_callback(tell)
 
     def __await__(self) -> Generator[Any, None, T]:
         if self.state != DONE:
@@ -151,15 +163,20 @@ class Reply(Generic[T]):
 
         The server never sees a request that was withdrawn.
         """
-        return self._settle(None, error, below=CLAIMED)
+        withdrawn = self._settle(None, error, below=CLAIMED)
+        PROCESS.withdrawals += 1
+        return withdrawn
 
     def claim(self) -> bool:
         """Mark it as executing, after which it cannot be withdrawn; False if it was."""
-        with self._mutex:
+        self._mutex.acquire()
+        try:
             claimed = self.state == PENDING
             if claimed:
                 self.state = CLAIMED
             return claimed
+        finally:
+            self._mutex.release()
 
     def unclaim(self) -> bool:
         """Mark it as waiting again; False unless it was executing."""
@@ -172,23 +189,27 @@ class Reply(Generic[T]):
     # -- inside
 
     def _settle(self, value: T | None, error: BaseException | None, below: int = DONE) -> bool:
-        with self._mutex:
+        self._mutex.acquire()
+        try:
             if self.state >= below:
                 return False
             self._value = value
             self._error = error
             self.state = DONE
             waiting, self._waiting = self._waiting, None
+        finally:
+            self._mutex.release()
         if waiting is not None:
             for wake in waiting:
                 wake()
-        if error is not None and self._on_error is not None:
-            call_hook(self._on_error, self)
         return True
 
     def _join_waiting(self, wake: Callable[[], object]) -> bool:
         with self._mutex:
             if self.state == DONE:
                 return False
-            self._waiting = [*(self._waiting or ()), wake]
+            if self._waiting is None:
+                self._waiting = [wake]
+            else:
+                self._waiting.append(wake)
             return True

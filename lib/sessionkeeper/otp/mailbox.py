@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from contextlib import suppress
 from math import inf
-from threading import TIMEOUT_MAX, Condition, Lock
+from threading import TIMEOUT_MAX, Lock
 from typing import TYPE_CHECKING, Any, Literal
 
 from sessionkeeper.otp.errors import Busy, CallTimeout, ExitReason, OutcomeUnknown, ServerDown
-from sessionkeeper.otp.future import CLAIMED, DONE, Reply
-from sessionkeeper.otp.runtime import PROCESS, check_process
+from sessionkeeper.otp.future import CLAIMED, DONE, PENDING, Reply
+from sessionkeeper.otp.runtime import HERE, PROCESS, check_process
 
 if TYPE_CHECKING:
+    from _thread import LockType
     from collections.abc import Callable, Iterable
-
 
 Kind = Literal["call", "cast", "info"]
 
@@ -64,7 +65,7 @@ class Envelope(Reply[Any]):
     def reply(self, value: Any = None) -> None:
         """Answer a call, or mark a cast as done. Never raises."""
         if self.kind == "call":
-            self.set_result(value)
+            self._settle(value, None)
         else:
             self.state = DONE
 
@@ -90,9 +91,10 @@ class Envelope(Reply[Any]):
 class Mailbox:
     """The queue of one server, kept over its restarts.
 
-    Putting and closing happen under one lock, so nothing can slip in after the last look.
-    There is one consumer at a time; it sleeps on a bare lock that the
-    sender releases: one handoff for each message at most.
+    Senders append without a lock: a thread that is switched off while it holds one makes all
+    others queue up behind it. The end of a deque is safe for that, and each looks again
+    after it has appended: what slipped into a mailbox that refuses, or is full, is taken
+    back, unless somebody has seen to it. Whatever else changes the queue holds the lock.
 
     Args:
         max_messages: how many may be queued.
@@ -115,20 +117,21 @@ class Mailbox:
         self._monotonic = monotonic
         self.generation = PROCESS.generation
         self._lock = Lock()
-        self._room = Condition(self._lock)
-        self._room_waiters = 0
         self._queue: deque[Envelope] = deque()
         self._urgent: deque[Envelope] = deque()
         self._bytes = 0
         # What turns have taken; those that were settled are forgotten with the next turn.
         self._taken: list[Envelope] = []
+        self._late: deque[Envelope] = deque()
+        # Senders that wait for room, each asleep on a lock of its own.
+        self._line: deque[LockType] = deque()
+        self._withdrawals = PROCESS.withdrawals
         self._refusal: ExitReason | None = None
         self.closed = False
         self.draining = False
         self.stop: ExitReason | None = None
+        # Locked while the consumer sleeps on it, or is about to.
         self._wakeup = Lock()
-        self._wakeup.acquire()
-        self._asleep = False
 
     # -- for senders
 
@@ -148,16 +151,23 @@ class Mailbox:
         """
         if self.generation != PROCESS.generation:
             check_process(self.generation)
-        with self._lock:
-            if wait is not None and self._refusal is None and self._is_full(envelope.size):
+        queue = self._urgent if urgent else self._queue
+        if wait is None:
+            queue.append(envelope)
+        elif not (envelope.size or self._line or len(queue) >= self._max_messages):
+            queue.append(envelope)
+            if len(queue) > self._max_messages and self._take_back(envelope):
+                self.put(envelope, wait)
+                return
+        else:
+            with self._lock:
                 self._wait_for_room(envelope.size, wait)
-            if self._refusal is not None:
-                raise self._down()
-            # Wake first, append last: if a signal handler of the main thread raises in
-            # between, the consumer wakes for nothing, instead of sleeping on a message.
+                self._bytes += envelope.size
+                queue.append(envelope)
+        if self._refusal is not None and self._take_back(envelope):
+            raise self._down()
+        if self._wakeup.locked():
             self._wake()
-            self._bytes += envelope.size
-            (self._urgent if urgent else self._queue).append(envelope)
 
     # -- for the consumer
 
@@ -172,18 +182,23 @@ class Mailbox:
         """
         check_process(self.generation)
         while True:
-            with self._lock:
+            self._lock.acquire()  # `with` takes twice as long
+            try:
                 self._finish_turn()
-                queue = self._urgent or self._queue
-                reason = self.stop or (None if queue or not self.draining else self._refusal)
-                if reason is not None:
-                    return reason
-                idle = self._asleep = not queue
-                turn, late = self._pop(queue, limit)
-                self._taken += turn
+                if self.stop is not None:
+                    return self.stop
+                idle = not self._urgent and not self._queue
+                if idle:
+                    if self.draining and self._refusal is not None:
+                        return self._refusal
+                    # From here on senders see that it must be woken; only then the last look.
+                    self._wakeup.acquire(blocking=False)
+                turn = self._pop(self._urgent or self._queue, limit)
+            finally:
+                self._lock.release()
             # Outside the lock: who is told that it is too late may want to send something.
-            for envelope in late:
-                envelope.expire()
+            while self._late:
+                self._late.popleft().expire()
             if turn:
                 return turn
             if idle:
@@ -266,8 +281,7 @@ class Mailbox:
             flying = [envelope for envelope in self._taken if envelope.in_flight]
             waiting = [*self._urgent, *self._remove(lambda _: True)]
             self._urgent.clear()
-            if self.stop is None:
-                self.stop = reason
+            self.stop = self.stop or reason
             self._wake()
         undone = [*flying, *(envelope for envelope in waiting if not envelope.done())]
         for envelope in undone:
@@ -294,76 +308,112 @@ class Mailbox:
 
     # -- inside, with the lock held
 
-    def _pop(self, queue: deque[Envelope], limit: int) -> tuple[list[Envelope], list[Envelope]]:
+    def _pop(self, queue: deque[Envelope], limit: int) -> list[Envelope]:
         turn: list[Envelope] = []
-        late: list[Envelope] = []
         while queue and len(turn) < limit:
             if turn and "info" in (turn[0].kind, queue[0].kind):
                 break
             envelope = queue.popleft()
             self._bytes -= envelope.size
             if envelope.deadline < inf and envelope.deadline <= self._monotonic():
-                late.append(envelope)
-            elif envelope.claim():
+                self._late.append(envelope)
+            elif envelope.kind != "call" or envelope.claim():
+                envelope.state = CLAIMED  # nobody else has a cast or an info
                 envelope.attempts += 1
                 turn.append(envelope)
         if not self._queue:
             self._bytes = 0  # should a signal handler ever have raised in the middle of put
-        if self._room_waiters:
-            self._room.notify_all()
-        return turn, late
+        if self._line:
+            self._call_next()
+        self._taken += turn
+        return turn
 
     def _finish_turn(self) -> None:
         """Keep the calls of the last turn that will be answered later."""
-        unanswered = []
-        for envelope in self._taken:
-            if envelope.state == CLAIMED:
-                if envelope.kind == "call":
-                    unanswered.append(envelope)
-                    continue
-                envelope.reply()
-            if envelope.state == DONE:
-                # Who keeps a reply need not keep the request.
-                envelope.message = None
-        self._taken = unanswered
+        taken, self._taken = self._taken, []
+        for envelope in taken:
+            if envelope.state == CLAIMED and envelope.kind == "call":
+                self._taken.append(envelope)
+            elif envelope.state != PENDING:
+                envelope.state = DONE
+                envelope.message = None  # who keeps a reply need not keep the request
 
     def _remove(self, unwanted: Callable[[Envelope], bool]) -> list[Envelope]:
-        removed = [envelope for envelope in self._queue if unwanted(envelope)]
-        if removed:
-            self._queue = deque(e for e in self._queue if not unwanted(e))
-            self._bytes = sum(e.size for e in self._queue)
-        return removed
-
-    def _wake(self) -> None:
-        if self._asleep:
-            # In this order: if a signal handler raises in between, the consumer, being
-            # awake, resets the flag itself; until then a second release is possible.
-            with suppress(RuntimeError):
-                self._wakeup.release()
-            self._asleep = False
+        # In place, for senders append at the other end.
+        everything = [self._queue.popleft() for _ in range(len(self._queue))]
+        kept = [envelope for envelope in everything if not unwanted(envelope)]
+        self._queue.extendleft(reversed(kept))
+        self._bytes = sum(envelope.size for envelope in kept)
+        return [envelope for envelope in everything if unwanted(envelope)]
 
     def _refuse(self, reason: ExitReason) -> None:
         self._refusal = reason
-        self._room.notify_all()
+        self._call_next()
 
     def _down(self, *, executed: bool | None = False) -> ServerDown:
-        return ServerDown(
-            f"the server takes no more: {self._refusal}", executed=executed, reason=self._refusal
-        )
+        text = f"the server takes no more: {self._refusal}"
+        return ServerDown(text, executed=executed, reason=self._refusal)
 
-    def _is_full(self, size: int) -> bool:
-        full_of_bytes = self._bytes > 0 and self._bytes + size > self._max_bytes
-        return full_of_bytes or len(self._queue) >= self._max_messages
+    def _is_full(self, size: int, parts: int = 1) -> bool:
+        """Whether that much does not fit, into one half if `parts` is 2."""
+        full_of_bytes = self._bytes > 0 and self._bytes + size > self._max_bytes // parts
+        return full_of_bytes or len(self._queue) >= self._max_messages // parts
 
     def _wait_for_room(self, size: int, wait: float) -> None:
-        """Return when there is room or never will be."""
-        self._remove(Envelope.done)
-        patience = min(wait, TIMEOUT_MAX)
-        self._room_waiters += 1
+        """Return when there is room or never will be.
+
+        Who has to wait does so in line. One sender is woken at a time, and wakes the next: if
+        all were, they would get in the way of each other and of the consumer. As long as
+        half of the room is free, others may pass the line, or it would never end and each
+        message would wait for threads to be switched.
+        """
+        if not self._is_full(size, 2 if self._line else 1):
+            return
+        if HERE.ref is not None and HERE.ref.mailbox is self:
+            wait = 0.0  # only this very thread can make room
+        ends_at = time.monotonic() + wait
+        place = Lock()
+        place.acquire()
+        self._line.append(place)
         try:
-            self._room.wait_for(lambda: self._refusal or not self._is_full(size), patience)
+            if self._withdrawals != PROCESS.withdrawals:
+                self._withdrawals = PROCESS.withdrawals
+                self._remove(Envelope.done)
+                self._call_next()
+            while self._refusal is None and (self._line[0] is not place or self._is_full(size)):
+                left = min(ends_at - time.monotonic(), TIMEOUT_MAX)
+                self._lock.release()
+                try:
+                    called = left > 0 and place.acquire(timeout=left)
+                finally:
+                    self._lock.acquire()
+                if not called:
+                    break
         finally:
-            self._room_waiters -= 1
+            self._line.remove(place)
+            self._call_next()
         if self._refusal is None and self._is_full(size):
             queued = f"{len(self._queue)} messages with {self._bytes} bytes"
             raise Busy(f"{queued} are queued already", executed=False)
+
+    def _call_next(self) -> None:
+        """Wake the first sender in line, unless it is waking up already."""
+        if self._line and self._line[0].locked():
+            self._line[0].release()
+
+    # -- inside, without it
+
+    def _take_back(self, envelope: Envelope) -> bool:
+        """Remove an envelope that should not have been queued; False if somebody took it."""
+        with self._lock:
+            for queue in (self._queue, self._urgent):
+                if envelope in queue:
+                    queue.remove(envelope)
+                    self._bytes -= envelope.size
+                    return True
+        return False
+
+    def _wake(self) -> None:
+        # Another sender may have been faster: then it wakes for nothing once, at most.
+        with suppress(RuntimeError):
+            self._wakeup.release()

@@ -27,9 +27,14 @@ log = logging.getLogger("sessionkeeper.otp")
 
 @dataclass(slots=True)
 class _Process:
-    """The fork generation, the handles of running servers and the limit of the drain."""
+    """The fork generation, the handles of running servers and the limit of the drain.
+
+    Withdrawals are counted so that a mailbox looks for gaps only if there may be any; two at
+    the same moment may count as one.
+    """
 
     generation: int = 0
+    withdrawals: int = 0
     exit_limit: float = 10.0
     running: dict[ServerRef, None] = field(default_factory=dict)
 

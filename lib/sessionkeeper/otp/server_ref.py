@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from weakref import WeakValueDictionary
 
 from sessionkeeper.otp.errors import ExitReason, ForkedError, SelfCall, ServerDown, StartError
-from sessionkeeper.otp.future import Reply
+from sessionkeeper.otp.future import Reply, acquire_within
 from sessionkeeper.otp.mailbox import Envelope, Kind, Mailbox
 from sessionkeeper.otp.runtime import HERE, PROCESS, call_hook, check_process
 from sessionkeeper.otp.timer import default_timers
@@ -158,9 +158,14 @@ class ServerRef:
         """
         if HERE.ref is self:
             raise SelfCall(f"{self.name} called itself and would wait for ever")
-        reply = self._send(request, "call", timeout, size, inf if timeout is None else timeout)
+        now = self._now()
+        deadline = inf if timeout is None else now + timeout
+        reply = Envelope(request, "call", deadline, now, size)
+        answered = reply.latch()
+        self.mailbox.put(reply, deadline - now)
         try:
-            if not reply.wait(None if timeout is None else reply.deadline - self._now()):
+            left = None if timeout is None else deadline - self._now()
+            if not acquire_within(answered, left):
                 reply.expire()
         except BaseException as error:
             # A signal handler raised in this wait: nobody will look at the reply any more.
@@ -237,8 +242,6 @@ class ServerRef:
     ) -> Envelope:
         now = self._now()
         envelope = Envelope(message, kind, inf if timeout is None else now + timeout, now, size)
-        if HERE.ref is self:
-            wait = 0.0  # only this very thread can make room
         self.mailbox.put(envelope, self.busy_wait if wait is None else wait)
         return envelope
 

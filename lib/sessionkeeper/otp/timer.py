@@ -108,6 +108,8 @@ class _Agenda:
 class ThreadTimerService(_Agenda):
     """The real thing: one daemon thread, there only while a timer is pending."""
 
+    monotonic = staticmethod(time.monotonic)  # itself: it is read for each message
+
     def __init__(self) -> None:
         super().__init__()
         self._thread: Thread | None = None
