@@ -99,12 +99,12 @@ class SessionInfo:
     pinned: bool = False
 
 
-MOMENT = "%Y-%m-%dT%H:%M:%S.%fZ"
 
 
 def iso_text(moment: datetime) -> str:
     """An aware instant as ISO 8601 in UTC, with microseconds and `Z`, as files have it."""
-    return moment.astimezone(UTC).strftime(MOMENT).rjust(27, "0")
+    utc = moment.astimezone(UTC).replace(tzinfo=None)
+    return f"{utc.isoformat(timespec='microseconds')}Z"
 
 
 def parse_moment(value: object, name: str) -> datetime:

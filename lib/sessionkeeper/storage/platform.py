@@ -321,7 +321,25 @@ _fdatasync: Final = getattr(os, "fdatasync", os.fsync)
 
 
 def _write_all(descriptor: int, chunks: Sequence[Chunk], offset: int | None = None) -> None:
-    pending = list(_sliced(chunks))
+    size = sum(map(len, chunks))
+    written = 0
+    if size <= SLICE and 0 < len(chunks) <= IOV_MAX:
+        written = _write_some(descriptor, chunks, offset)
+        if written == size:
+            return
+    _write_rest(descriptor, chunks, written, offset)
+
+
+def _write_rest(
+    descriptor: int,
+    chunks: Sequence[Chunk],
+    begun: int,
+    offset: int | None,
+) -> None:
+    """Write what is left after so many bytes, in pieces that one call can take."""
+    if offset is not None:
+        offset += begun
+    pending = list(_sliced(_behind(chunks, begun)))
     done = 0
     while done < len(pending):
         batch = list(_next_batch(pending, done))
@@ -335,6 +353,13 @@ def _write_all(descriptor: int, chunks: Sequence[Chunk], offset: int | None = No
             done += 1
         if written:  # a short write stops anywhere, also inside a chunk
             pending[done] = memoryview(pending[done])[written:]
+
+
+def _behind(chunks: Iterable[Chunk], begun: int) -> Iterator[Chunk]:
+    for chunk in chunks:
+        if begun < len(chunk):
+            yield memoryview(chunk)[begun:] if begun else chunk
+        begun = max(0, begun - len(chunk))
 
 
 def _sliced(chunks: Iterable[Chunk]) -> Iterator[Chunk]:
