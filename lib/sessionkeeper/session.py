@@ -224,6 +224,7 @@ class Session:
         info: SessionInfo,
         chunks: Sequence[Chunk],
         state_bytes: bytes,
+        *,
         annotations: bytes = b"[]",
         events: bytes = b"[]",
         revive: Callable[[Any], Any] | None = None,

@@ -163,13 +163,16 @@ class SessionStore:
         events: EventBus,
         view: View,
         tree: StoreTree | None,
+        *,
+        validators: tuple[Validator, ...] = (),
+        values: Values = PLAIN,
     ) -> None:
         self._path = path
         self._clock = clock
         # The last change that a process made which did not close the store; None: it did.
         self._left_open_at: int | None = None
-        self._validators: tuple[Validator, ...] = ()
-        self._values = PLAIN
+        self._validators = validators
+        self._values = values
         self._events = events
         self._view = view
         self._tree = tree
@@ -222,13 +225,18 @@ class SessionStore:
         checks, values = check_validators(validators), Values.of(on_write, to_json, codec)
         _check_layout(config)
         if read_only:
-            reader = cls._open_read_only(config, inject or Injected())
-            reader._validators, reader._values = checks, values
-            return reader
+            return cls._open_read_only(config, inject or Injected(), checks, values)
         left_open = _is_left_open(config)
         tree = StoreTree(config, inject or Injected())
-        store = cls(config.path, tree.clock, tree.events, tree.view, tree)
-        store._validators, store._values = checks, values
+        store = cls(
+            config.path,
+            tree.clock,
+            tree.events,
+            tree.view,
+            tree,
+            validators=checks,
+            values=values,
+        )
         try:
             tree.wait_ready()
         except BaseException:
@@ -240,7 +248,13 @@ class SessionStore:
         return store
 
     @classmethod
-    def _open_read_only(cls, config: Config, injected: Injected) -> Self:
+    def _open_read_only(
+        cls,
+        config: Config,
+        injected: Injected,
+        validators: tuple[Validator, ...],
+        values: Values,
+    ) -> Self:
         layout = Layout.of(config.path, config.layout)
         if config.in_memory or not layout.private.is_dir():
             raise StoreNotFound(f"there is no store at {config.path}", path=config.path)
@@ -257,7 +271,15 @@ class SessionStore:
         for problem in report.problems:
             logger.warning("%s: %s: %s", problem.kind, problem.path, problem.detail)
         view.recovered(report)
-        return cls(config.path, clock, EventBus(), view, None)
+        return cls(
+            config.path,
+            clock,
+            EventBus(),
+            view,
+            None,
+            validators=validators,
+            values=values,
+        )
 
     def flush(self, timeout: Timeout = DEFAULT) -> None:
         """Wait until all that was sent before is done.

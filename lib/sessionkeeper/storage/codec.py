@@ -10,15 +10,17 @@ import base64
 import contextlib
 import json
 import math
-from collections.abc import Callable
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 from uuid import UUID
 
 import orjson
 
 from sessionkeeper.errors import InvalidValue
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 # orjson writes 254 levels; a document adds two around a message.
 MAX_DEPTH = 250

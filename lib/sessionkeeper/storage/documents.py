@@ -217,8 +217,14 @@ class Document:
         if last is not None and last < self.record.message_count:
             # No message holds a line break, so the lines before need not be decoded.
             chunks = last_lines(self.chunks, last)
-        info = self.record.info()
-        return Session(info, chunks, self.state, self.annotations, self.events, revive)
+        return Session(
+            self.record.info(),
+            chunks,
+            self.state,
+            annotations=self.annotations,
+            events=self.events,
+            revive=revive,
+        )
 
 
 # --- writing ------------------------------------------------------------------------------
