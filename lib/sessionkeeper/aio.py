@@ -23,10 +23,10 @@ from sessionkeeper.engine.commands import (
     RenameSession,
     RestoreBackup,
     ResumeSession,
-    RewindSession,
     SaveSession,
     UndeleteSession,
     UnpinSession,
+    rewinding,
 )
 from sessionkeeper.errors import Conflict, NotExecuted, SessionNotFound
 from sessionkeeper.otp import Reply
@@ -346,9 +346,15 @@ class AsyncSessionStore:
         """Make a new session of another one; see `SessionStore.fork_session`."""
         return await self.ask(ForkSession(session_id, new_id, at))
 
-    async def rewind(self, session_id: str, *, message: int) -> Saved:
-        """Take a session back to its first messages; see `SessionStore.rewind`."""
-        return await self.ask(RewindSession(session_id, message))
+    async def rewind(
+        self,
+        session_id: str,
+        *,
+        generation: int | None = None,
+        message: int | None = None,
+    ) -> Saved:
+        """Take a session back to an earlier point; see `SessionStore.rewind`."""
+        return await self.ask(rewinding(session_id, generation, message))
 
     async def delete_session(self, session_id: str) -> bool:
         """Move a session to the trash; see `SessionStore.delete_session`."""

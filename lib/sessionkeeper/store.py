@@ -30,10 +30,10 @@ from sessionkeeper.engine.commands import (
     RenameSession,
     RestoreBackup,
     ResumeSession,
-    RewindSession,
     SaveSession,
     UndeleteSession,
     UnpinSession,
+    rewinding,
 )
 from sessionkeeper.engine.query import Query, position
 from sessionkeeper.engine.validation import INTEGRITY, check_validators, issues_of, require_valid
@@ -708,22 +708,31 @@ class SessionStore:
         """
         return self.ask(ForkSession(session_id, new_id, at))
 
-    def rewind(self, session_id: str, *, message: int) -> Saved:
-        """Take a session back to its first messages; all else about it stays.
+    def rewind(
+        self,
+        session_id: str,
+        *,
+        generation: int | None = None,
+        message: int | None = None,
+    ) -> Saved:
+        """Take a session back, to its first messages or to a version that was replaced.
 
         Args:
             session_id: The session.
-            message: How many messages stay.
+            generation: Back to this version, whole; one of those that `backups` lists.
+            message: Back to so many messages; all else about it stays.
 
         Returns:
-            Its generation; the same as before if it has no more messages.
+            Its new generation; the same as before if it has no more messages than that.
 
         Raises:
             SessionNotFound: There is no such session.
             InvalidValue: It has fewer messages.
+            NoBackup: That generation is not kept.
+            TypeError: Neither `generation` nor `message` is given, or both are.
             SessionKeeperError: See `ask`.
         """
-        return self.ask(RewindSession(session_id, message))
+        return self.ask(rewinding(session_id, generation, message))
 
     def delete_session(self, session_id: str) -> bool:
         """Move a session to the trash, where it stays for `trash_days`.

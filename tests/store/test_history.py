@@ -14,6 +14,7 @@ from sessionkeeper import (
     DeleteSession,
     InvalidSessionId,
     InvalidValue,
+    NoBackup,
     RenameSession,
     SaveSession,
     SessionExists,
@@ -299,6 +300,28 @@ def test_rewinds_that_are_refused(store: SessionStore) -> None:
     with pytest.raises(SessionNotFound):
         store.rewind("s9", message=0)
     assert store.load_session("s1").messages == [1, 2]
+
+
+def test_a_rewind_to_a_version_that_is_kept(store: SessionStore) -> None:
+    store.save_session("s1", [1, RESULT], state={"a": 1}, tags=["t"])
+    store.save_session("s1", ["other"], state=None, tags=[])
+    store.append("s1", ["more"])
+    assert [backup.generation for backup in store.backups("s1")] == [1]
+    saved = store.rewind("s1", generation=1)
+    assert (saved.generation, saved.message_count) == (4, 2)
+    session = store.load_session("s1")
+    assert (session.messages, session.state, session.tags) == ([1, RESULT], {"a": 1}, ("t",))
+    assert session.total_cost == 0.25
+    with pytest.raises(NoBackup):
+        store.rewind("s1", generation=3)
+
+
+def test_a_rewind_goes_to_one_point(store: SessionStore) -> None:
+    store.save_session("s1", [1])
+    with pytest.raises(TypeError, match="either"):
+        store.rewind("s1")
+    with pytest.raises(TypeError, match="either"):
+        store.rewind("s1", generation=1, message=1)
 
 
 def test_a_cost_that_the_application_gave_is_never_made_negative(store: SessionStore) -> None:

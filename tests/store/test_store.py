@@ -442,7 +442,8 @@ def test_a_subscriber_that_raises_hurts_nobody(store: SessionStore) -> None:
         raise RuntimeError("subscriber")
 
     end = store.subscribe(broken)
-    store.subscribe(lambda event: seen.append(event.kind))
+    # A checkpoint may be under way: of that no session is told.
+    store.subscribe(lambda event: seen.append(event.kind) if event.session_id else None)
     store.save_session("s1", [1])
     end()
     end()

@@ -7,7 +7,12 @@ encodes it in the caller's thread; the actor only moves the bytes of what comes 
 from sessionkeeper.engine.commands.asking import CheckpointFiles, CountSessions
 from sessionkeeper.engine.commands.base import ABSENT, Command, Prepared
 from sessionkeeper.engine.commands.erasing import EraseSession
-from sessionkeeper.engine.commands.history import ForkSession, RenameSession, RewindSession
+from sessionkeeper.engine.commands.history import (
+    ForkSession,
+    RenameSession,
+    RewindSession,
+    rewinding,
+)
 from sessionkeeper.engine.commands.living import ResumeSession
 from sessionkeeper.engine.commands.marking import AddTags, PinSession, RemoveTags, UnpinSession
 from sessionkeeper.engine.commands.notes import AddAnnotation, AddEvent
@@ -47,4 +52,5 @@ __all__ = [
     "SaveSession",
     "UndeleteSession",
     "UnpinSession",
+    "rewinding",
 ]

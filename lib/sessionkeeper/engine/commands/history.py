@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from sessionkeeper.engine.commands.base import Command, Prepared
 from sessionkeeper.engine.commands.checks import check_count, check_metadata
+from sessionkeeper.engine.commands.restoring import RestoreBackup
 from sessionkeeper.errors import InvalidValue
 from sessionkeeper.layout import check_session_id
 from sessionkeeper.messages import calculate_cost
@@ -152,6 +153,19 @@ class RewindSession(Command[Saved], Prepared[Saved]):
             request_id,
             lambda document: _cut(document, self.message),
         )
+
+
+def rewinding(session_id: str, generation: int | None, message: int | None) -> Command[Saved]:
+    """The command that takes a session back, to one or the other.
+
+    Raises:
+        TypeError: None or both are given.
+    """
+    if generation is not None and message is None:
+        return RestoreBackup(session_id, generation)
+    if message is not None and generation is None:
+        return RewindSession(session_id, message)
+    raise TypeError("rewind takes either generation or message")
 
 
 def _cut(document: Document, count: int) -> Document:
