@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -120,6 +121,101 @@ def test_an_absent_session_leaves_no_file(store: SessionStore, tmp_path: Path) -
     with pytest.raises(SessionNotFound):
         export_session(store, "absent", tmp_path / "out.json")
     assert not (tmp_path / "out.json").exists()
+
+
+def test_what_was_noted_comes_back_and_what_another_session_had_goes(
+    store: SessionStore,
+    other: SessionStore,
+    tmp_path: Path,
+) -> None:
+    store.save_session("s1", ["x" * 100_000], title="T")
+    store.annotate("s1", "look", "warning")
+    store.add_event("s1", "started", {"by": "mia"})
+    other.save_session("s1", ["old"])
+    other.annotate("s1", "old")
+    path = tmp_path / "out.json"
+    export_session(store, "s1", path)
+
+    import_session(other, path, on_conflict="replace")
+
+    before, after = store.load_session("s1"), other.load_session("s1")
+    assert (after.messages, after.title) == (before.messages, "T")
+    assert after.annotations == before.annotations
+    assert after.events == before.events
+
+    path.write_text('{"id": "s1", "messages": []}')
+    import_session(store, path, on_conflict="replace")
+    after = store.load_session("s1")
+    assert (after.messages, after.annotations, after.events) == ([], [], [])
+
+
+def test_a_large_session_with_notes_is_on_the_disk_whole(
+    other: SessionStore,
+    folder: Path,
+    tmp_path: Path,
+) -> None:
+    other.save_session("s1", ["x" * 300_000, "y"])
+    other.annotate("s1", "look")
+    path = tmp_path / "out.json"
+    export_session(other, "s1", path)
+
+    with SessionStore.open(folder, watch=False) as store:
+        import_session(store, path)
+
+    with SessionStore.open(folder, read_only=True) as reader:
+        assert reader.load_session("s1").messages == ["x" * 300_000, "y"]
+        assert [note.text for note in reader.load_session("s1").annotations] == ["look"]
+        assert reader.last_recovery.problems == []
+    assert list((folder / ".sessionkeeper" / "tmp").iterdir()) == []
+
+
+def test_values_that_are_not_json_come_back_as_what_they_are(tmp_path: Path) -> None:
+    values = [datetime(2025, 7, 1, tzinfo=UTC), b"\0\xff", {"$date": "mine"}]
+    path = tmp_path / "out.json"
+    with SessionStore.open(tmp_path / "a", watch=False, codec="tagged") as store:
+        store.save_session("s1", values, state=values)
+        export_session(store, "s1", path)
+    for codec in ("tagged", "json"):
+        with SessionStore.open(tmp_path / codec, watch=False, codec=codec) as other:
+            import_session(other, path)
+        with SessionStore.open(tmp_path / codec, watch=False, codec="tagged") as other:
+            session = other.load_session("s1")
+            assert (session.messages, session.state) == (values, values)
+
+
+@pytest.mark.parametrize(
+    ("field", "notes", "reason"),
+    [
+        ("annotations", "x", "`annotations` is str"),
+        ("events", [{"id": "x"}], "kind` is NoneType|id` is no UUID"),
+        (
+            "events",
+            [
+                {
+                    "id": "0b3c9c1e-6f5c-4d8e-9a52-3d5b5d1f0001",
+                    "kind": "k",
+                    "at": "2025-07-01T10:00:00Z",
+                    "data": "x" * 1_100_000,
+                },
+            ],
+            "bytes of events are more than 1048576",
+        ),
+    ],
+)
+def test_notes_are_checked(
+    other: SessionStore,
+    exported: Path,
+    field: str,
+    notes: object,
+    reason: str,
+) -> None:
+    fields = json.loads(exported.read_bytes()) | {field: notes}
+    del fields["checksum"]
+    exported.write_text(json.dumps(fields))
+
+    with pytest.raises(ImportRefused, match=reason):
+        import_session(other, exported)
+    assert len(other) == 0
 
 
 @pytest.mark.parametrize("name", ["s1.json", "other.json", ".sessionkeeper/x", "backups/x"])

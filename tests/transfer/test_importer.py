@@ -300,6 +300,8 @@ def test_what_was_replaced_is_put_back(full: SessionStore, disk: FullDisk, ten: 
         status="completed",
         total_cost=3.5,
     )
+    full.annotate("s1", "look")
+    full.add_event("s1", "started", [1])
     before = full.load_session("s1")
     disk.armed = True
 
@@ -311,6 +313,7 @@ def test_what_was_replaced_is_put_back(full: SessionStore, disk: FullDisk, ten: 
     assert (after.messages, after.state, after.metadata) == (["mine"], [1], {"a": 1})
     assert (after.tags, after.title, after.summary) == (("a",), "T", "S")
     assert (after.status, after.total_cost) == ("completed", 3.5)
+    assert (after.annotations, after.events) == (before.annotations, before.events)
     assert after.generation > before.generation
 
 

@@ -36,12 +36,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-    from sessionkeeper.engine.commands import PreparedSave
     from sessionkeeper.session import Session
     from sessionkeeper.storage.platform import FileSystem
     from sessionkeeper.store import SessionStore
     from sessionkeeper.transfer.conflicts import OnConflict
     from sessionkeeper.transfer.staging import Progress
+    from sessionkeeper.transfer.whole import PreparedWhole
 
 FORMAT: Final = "sessionkeeper-bundle"
 VERSION: Final = 1
@@ -285,7 +285,7 @@ class StagedBundle:
             *fields, messages = decode_strict(line)
             yield Line(*fields), messages
 
-    def commands(self) -> Iterator[PreparedSave]:
+    def commands(self) -> Iterator[PreparedWhole]:
         """What stores each session.
 
         Raises:
@@ -358,7 +358,7 @@ def _content(path: Path, entry: Entry) -> bytes:
     return bytes(content)
 
 
-def _prepared(path: Path, place: str, content: bytes) -> PreparedSave:
+def _prepared(path: Path, place: str, content: bytes) -> PreparedWhole:
     try:
         check_checksum(content)
         value = decode_strict(content)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from sessionkeeper.session import Session
+    from sessionkeeper.storage.documents import Document
     from sessionkeeper.store import SessionStore
 
 OnConflict = Literal["refuse", "rename", "replace", "skip"]
@@ -99,15 +100,14 @@ class Before:
         place = self._places.get(session_id)
         return None if place is None else place[0]
 
-    def session(self, session_id: str) -> Session | None:
-        """A session that was added; None for any other."""
+    def document(self, session_id: str) -> Document | None:
+        """A session that was added, as its document; None for any other."""
         place = self._places.get(session_id)
         if place is None:
             return None
         _, start, length = place
         self._file.seek(start)
-        document = decode_document([self._file.read(length)])
-        return None if document is None else document.session()
+        return decode_document([self._file.read(length)])
 
 
 class Plan:

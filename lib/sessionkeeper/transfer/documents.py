@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from sessionkeeper.errors import CorruptDocument, NewerVersion, PathBlocked
 from sessionkeeper.storage.codec import encode
 from sessionkeeper.storage.documents import Document, Record, decode_document, encode_document
-from sessionkeeper.storage.lines import Lines, encode_lines
+from sessionkeeper.storage.lines import Lines
 from sessionkeeper.transfer.files import new_file
 
 if TYPE_CHECKING:
@@ -90,8 +90,15 @@ def document_of(session: Session) -> Sequence[Chunk]:
     assigned = {field.name: getattr(session.info, field.name) for field in fields(session.info)}
     metadata = encode(assigned.pop("metadata"), where="metadata")
     record = Record(**assigned, metadata=metadata)
-    lines = Lines(encode_lines(session.messages))
-    return encode_document(Document(record, lines, encode(session.state, where="state")))
+    # As encoded: decoded for the application, values may no longer be what stands in the file.
+    document = Document(
+        record,
+        Lines(session._chunks),  # noqa: SLF001
+        session._state_bytes,  # noqa: SLF001
+        session._annotations,  # noqa: SLF001
+        session._events,  # noqa: SLF001
+    )
+    return encode_document(document)
 
 
 def check_checksum(content: bytes) -> None:

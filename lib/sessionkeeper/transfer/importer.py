@@ -6,18 +6,19 @@ from collections import deque
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
-from sessionkeeper.engine.commands import ABSENT, Command, PreparedSave
+from sessionkeeper.engine.commands import ABSENT
 from sessionkeeper.errors import Conflict, ImportRefused, SessionKeeperError, SessionNotFound
-from sessionkeeper.session import Saved
 from sessionkeeper.transfer.conflicts import Before, OnConflict, Plan, check_on_conflict, plan
 from sessionkeeper.transfer.reading import MAX_IMPORT_BYTES
 from sessionkeeper.transfer.staging import StagedFile, stage_file
+from sessionkeeper.transfer.whole import PreparedWhole, Ready
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from sessionkeeper.receipts import Receipt
+    from sessionkeeper.session import Saved
     from sessionkeeper.store import SessionStore
     from sessionkeeper.transfer.mapping import FieldMapping
     from sessionkeeper.transfer.staging import Progress
@@ -162,7 +163,7 @@ def planned(
 
 def write_all(
     store: SessionStore,
-    commands: Iterable[PreparedSave],
+    commands: Iterable[PreparedWhole],
     total: int,
     made: Plan,
     progress: Progress,
@@ -204,16 +205,6 @@ def imported(sessions: int, messages: int, made: Plan) -> Imported:
     )
 
 
-@dataclass(frozen=True)
-class _Ready(Command[Saved]):
-    """A save that is encoded already; encoding it again would double the time."""
-
-    prepared: PreparedSave
-
-    def prepare(self) -> PreparedSave:
-        return self.prepared
-
-
 class _Writing:
     """The commands of one file on their way, and what has become of them."""
 
@@ -226,14 +217,14 @@ class _Writing:
         self._on_the_way: deque[tuple[int, Receipt[Saved]]] = deque()
         self._bytes = 0
 
-    def run(self, commands: Iterable[PreparedSave]) -> None:
+    def run(self, commands: Iterable[PreparedWhole]) -> None:
         for command in commands:
             if command.session_id not in self._plan.skipped:
                 self._send(command)
         while self._on_the_way:
             self._settle_first()
 
-    def _send(self, command: PreparedSave) -> None:
+    def _send(self, command: PreparedWhole) -> None:
         size = command.size()
         while self._on_the_way and self._is_full(size):
             self._settle_first()
@@ -242,7 +233,7 @@ class _Writing:
         # Whoever comes between the check and this turns it into a Conflict.
         generation = ABSENT if before is None else before
         ready = replace(command, session_id=session_id, expected_generation=generation)
-        self._on_the_way.append((size, self._store.tell(_Ready(ready))))
+        self._on_the_way.append((size, self._store.tell(Ready(ready))))
         self._bytes += size
 
     def _is_full(self, size: int) -> bool:
@@ -269,22 +260,11 @@ class _Writing:
         return left
 
     def _take_back(self, saved: Saved) -> None:
-        before = self._plan.before.session(saved.session_id)
+        before = self._plan.before.document(saved.session_id)
         if before is None:
             self._remove(saved)
-            return
-        self._store.save_session(
-            before.session_id,
-            before.messages,
-            state=before.state,
-            metadata=before.metadata,
-            tags=before.tags,
-            title=before.title,
-            summary=before.summary,
-            status=before.status,
-            expected_generation=saved.generation,
-            total_cost=before.total_cost,
-        )
+        else:
+            self._store.ask(Ready(PreparedWhole.of_document(before, saved.generation)))
 
     def _remove(self, saved: Saved) -> None:
         try:

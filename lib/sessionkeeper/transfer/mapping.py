@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from sessionkeeper.engine.commands import SaveSession
 from sessionkeeper.storage.codec import encode
-from sessionkeeper.storage.documents import FORMAT, decode_foreign
+from sessionkeeper.storage.documents import EMPTY_LIST, FORMAT, Document, decode_foreign
 from sessionkeeper.transfer.template import FieldError, Template, lookup
 from sessionkeeper.transfer.times import times_of
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 ID_FIELDS: Final = ("session_id", "id")
 MESSAGES_FIELD: Final = "messages"
+NOTES: Final = frozenset({"annotations", "events"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,11 +141,27 @@ def is_own(item: Any) -> bool:
     return isinstance(item, dict) and item.get("format") == FORMAT
 
 
-def _from_document(item: dict[str, Any]) -> SaveSession:
+def notes_of(item: Any) -> tuple[bytes, bytes]:
+    """The annotations and events of an item, encoded; only documents of ours have any.
+
+    Raises:
+        CorruptDocument: They are none.
+    """
+    if not is_own(item) or not NOTES.intersection(item):
+        return EMPTY_LIST, EMPTY_LIST
+    document = _document(item)
+    return document.annotations, document.events
+
+
+def _document(item: dict[str, Any]) -> Document:
     fields = dict(item)
     if isinstance(fields.get(MESSAGES_FIELD), list):
         fields[MESSAGES_FIELD] = []  # they are checked and encoded once, by the command itself
-    session = decode_foreign(encode(fields), datetime.now(UTC)).session()
+    return decode_foreign(encode(fields), datetime.now(UTC))
+
+
+def _from_document(item: dict[str, Any]) -> SaveSession:
+    session = _document(item).session()
     return SaveSession(
         session.session_id,
         state=session.state,

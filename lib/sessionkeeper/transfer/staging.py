@@ -8,16 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from sessionkeeper.errors import CorruptDocument, SessionKeeperError
 from sessionkeeper.transfer.documents import check_checksum
-from sessionkeeper.transfer.mapping import FieldMapping, is_own
+from sessionkeeper.transfer.mapping import FieldMapping, is_own, notes_of
 from sessionkeeper.transfer.parsing import Parsed, parse, refusal
 from sessionkeeper.transfer.reading import MAX_IMPORT_BYTES, read_content
 from sessionkeeper.transfer.shapes import sessions_of
 from sessionkeeper.transfer.template import FieldError
+from sessionkeeper.transfer.whole import PreparedWhole
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from sessionkeeper.engine.commands import PreparedSave
 
 Progress = Callable[[int, int], object]
 """Told how much is done, and of how much."""
@@ -34,7 +33,7 @@ class StagedFile:
     """
 
     path: Path
-    commands: tuple[PreparedSave, ...]
+    commands: tuple[PreparedWhole, ...]
     message_count: int
 
 
@@ -60,7 +59,7 @@ def stage_file(
     content = read_content(path, max_bytes)
     mapping = mapping or FieldMapping()
     items = sessions_of(_parsed(content, path), mapping)
-    commands: list[PreparedSave] = []
+    commands: list[PreparedWhole] = []
     places: dict[str, str] = {}
     for number, item in enumerate(items, 1):
         command = prepare(path, item.place, item.value, mapping)
@@ -84,13 +83,13 @@ def _parsed(content: bytes, path: Path) -> Parsed:
     return parsed
 
 
-def prepare(path: Path, place: str, value: Any, mapping: FieldMapping) -> PreparedSave:
+def prepare(path: Path, place: str, value: Any, mapping: FieldMapping) -> PreparedWhole:
     """Check and encode one item of a file.
 
     Raises:
         ImportRefused: It is not acceptable; the text says why, and where it stands.
     """
     try:
-        return mapping.command(value).prepare()
-    except (SessionKeeperError, FieldError, OverflowError) as error:
+        return PreparedWhole.of(mapping.command(value).prepare(), *notes_of(value))
+    except (SessionKeeperError, FieldError) as error:
         raise refusal(path, place, error.args[0]) from error

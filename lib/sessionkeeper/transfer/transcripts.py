@@ -181,7 +181,7 @@ class _Run:
                 done = self._import(path, file, names)
         except StoreError:
             raise
-        except (SessionKeeperError, OverflowError, _Refused) as error:
+        except (SessionKeeperError, _Refused) as error:
             reason = str(error.args[0]).removeprefix(f"{path}: ")
             self.problem(path, None, "refused", reason)
         else:
