@@ -18,12 +18,13 @@ from sessionkeeper.errors import PathBlocked
 from sessionkeeper.transfer import (
     Exported,
     Imported,
-    bundles,
     export_bundle,
     import_bundle,
     importer,
     planned_bundle,
     staged_bundle,
+    unbundling,
+    write_bundle,
 )
 
 if TYPE_CHECKING:
@@ -291,7 +292,7 @@ def test_a_bundle_that_changes_after_it_was_checked_is_not_taken(
         export_bundle(three, bundle, overwrite=True)
 
         with pytest.raises(ImportRefused, match=r"changed since it was checked.*was taken back"):
-            bundles.write_bundle(other, staged)
+            write_bundle(other, staged)
 
     assert len(other) == 0
 
@@ -483,7 +484,7 @@ def test_what_grows_without_bound_is_refused(
     with pytest.raises(ImportRefused, match="holds more than is allowed"):
         import_bundle(other, bundle, max_bytes=1_000_000)
 
-    monkeypatch.setattr(bundles, "MAX_IMPORT_BYTES", 10_000_000)
+    monkeypatch.setattr(unbundling, "MAX_IMPORT_BYTES", 10_000_000)
     refused(other, bundle, "sessions/00000001.json: more than 10000000 bytes")
 
 

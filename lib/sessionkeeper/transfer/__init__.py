@@ -1,14 +1,6 @@
 """Sessions to and from files outside: documents, bundles, and what other programs wrote."""
 
-from sessionkeeper.transfer.bundles import (
-    MAX_BUNDLE_BYTES,
-    StagedBundle,
-    export_bundle,
-    import_bundle,
-    planned_bundle,
-    staged_bundle,
-    write_bundle,
-)
+from sessionkeeper.transfer.bundles import export_bundle
 from sessionkeeper.transfer.conflicts import OnConflict, check_on_conflict
 from sessionkeeper.transfer.documents import Exported, export_session
 from sessionkeeper.transfer.importer import (
@@ -27,6 +19,14 @@ from sessionkeeper.transfer.transcripts import (
     TranscriptProblem,
     TranscriptsImported,
     import_transcripts,
+)
+from sessionkeeper.transfer.unbundling import (
+    MAX_BUNDLE_BYTES,
+    StagedBundle,
+    import_bundle,
+    planned_bundle,
+    staged_bundle,
+    write_bundle,
 )
 
 __all__ = [
