@@ -127,7 +127,7 @@ def test_a_callback_added_at_the_moment_of_the_outcome_is_called() -> None:
         settler.start()
         settler.join(0.05)
 
-    with pause_at("self._waiting = [wake]", let_it_settle):
+    with pause_at("self._waiting = [*", let_it_settle):
         reply.add_done_callback(lambda _: called.set())
     settler.join(PATIENCE)
     assert settler.ident is not None, "the line that was waited for is gone"

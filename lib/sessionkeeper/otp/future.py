@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 from functools import partial
 from threading import TIMEOUT_MAX, Lock
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast
 
-from sessionkeeper.otp.runtime import PROCESS, call_hook, check_process
+from sessionkeeper.otp.runtime import PROCESS, call_hook, check_process, log
 
 if TYPE_CHECKING:
     from _thread import LockType
     from collections.abc import Callable, Generator
 
 T = TypeVar("T")
-log = logging.getLogger("sessionkeeper.otp")
 
 PENDING: Final = 0
 CLAIMED: Final = 1
@@ -169,24 +167,23 @@ class Reply(Generic[T]):
 
     def claim(self) -> bool:
         """Mark it as executing, after which it cannot be withdrawn; False if it was."""
-        self._mutex.acquire()
-        try:
-            claimed = self.state == PENDING
-            if claimed:
-                self.state = CLAIMED
-            return claimed
-        finally:
-            self._mutex.release()
+        return self._move(PENDING, CLAIMED)
 
     def unclaim(self) -> bool:
         """Mark it as waiting again; False unless it was executing."""
-        with self._mutex:
-            claimed = self.state == CLAIMED
-            if claimed:
-                self.state = PENDING
-            return claimed
+        return self._move(CLAIMED, PENDING)
 
-    # -- inside
+    # -- inside; `with` takes twice as long as what is done here for each message
+
+    def _move(self, before: int, after: int) -> bool:
+        self._mutex.acquire()
+        try:
+            if self.state != before:
+                return False
+            self.state = after
+            return True
+        finally:
+            self._mutex.release()
 
     def _settle(self, value: T | None, error: BaseException | None, below: int = DONE) -> bool:
         self._mutex.acquire()
@@ -208,8 +205,5 @@ class Reply(Generic[T]):
         with self._mutex:
             if self.state == DONE:
                 return False
-            if self._waiting is None:
-                self._waiting = [wake]
-            else:
-                self._waiting.append(wake)
+            self._waiting = [*(self._waiting or ()), wake]
             return True

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from sessionkeeper.otp.server_ref import ServerRef
     from sessionkeeper.otp.timer import Timer
 
+
 log = logging.getLogger("sessionkeeper.otp")
 
 _SUSPENDABLE: Final = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
@@ -290,20 +291,15 @@ class GenServer(pykka.ThreadingActor):
         # The constructor of a subclass may want its handle already.
         server.ref, server.epoch = ref, ref.epoch
         server.__init__(*args, **kwargs)  # type: ignore[misc]  # as type.__call__ does it
-        server.launch()
-
-    def launch(self) -> None:
-        """Register with Pykka and start the thread; for `spawn`."""
-        if not hasattr(self, "_actor_ref"):
+        if not hasattr(server, "_actor_ref"):
             hint = "its __init__ must call super().__init__()"
-            raise OtpError(f"{type(self).__name__} has no mailbox", hint=hint)
-        name = f"{self.ref.name}-{self.epoch}"
-        thread = Thread(target=self._actor_loop, name=name, daemon=self.use_daemon_thread)
-        self.ref.thread = thread
+            raise OtpError(f"{cls.__name__} has no mailbox", hint=hint)
+        name = f"{ref.name}-{ref.epoch}"
+        ref.thread = Thread(target=server._actor_loop, name=name, daemon=cls.use_daemon_thread)  # noqa: SLF001 - its own
         try:
-            thread.start()
+            ref.thread.start()
         except Exception:  # not an interrupt, which comes when it has been started
-            self.ref.thread = None
+            ref.thread = None
             raise
 
     @classmethod

@@ -156,7 +156,7 @@ class Mailbox:
             queue.append(envelope)
         elif not (envelope.size or self._line or len(queue) >= self._max_messages):
             queue.append(envelope)
-            if len(queue) > self._max_messages and self._take_back(envelope):
+            if len(queue) > self._max_messages and self._take_back(envelope, queue):
                 self.put(envelope, wait)
                 return
         else:
@@ -164,7 +164,7 @@ class Mailbox:
                 self._wait_for_room(envelope.size, wait)
                 self._bytes += envelope.size
                 queue.append(envelope)
-        if self._refusal is not None and self._take_back(envelope):
+        if self._refusal is not None and self._take_back(envelope, queue):
             raise self._down()
         if self._wakeup.locked():
             self._wake()
@@ -403,15 +403,14 @@ class Mailbox:
 
     # -- inside, without it
 
-    def _take_back(self, envelope: Envelope) -> bool:
+    def _take_back(self, envelope: Envelope, queue: deque[Envelope]) -> bool:
         """Remove an envelope that should not have been queued; False if somebody took it."""
         with self._lock:
-            for queue in (self._queue, self._urgent):
-                if envelope in queue:
-                    queue.remove(envelope)
-                    self._bytes -= envelope.size
-                    return True
-        return False
+            if envelope not in queue:
+                return False
+            queue.remove(envelope)
+            self._bytes -= envelope.size
+            return True
 
     def _wake(self) -> None:
         # Another sender may have been faster: then it wakes for nothing once, at most.

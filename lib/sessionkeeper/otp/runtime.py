@@ -10,9 +10,9 @@ from __future__ import annotations
 import atexit
 import logging
 import os
-import threading
 import time
 from dataclasses import dataclass, field
+from threading import current_thread, local, main_thread
 from typing import TYPE_CHECKING, Any
 
 from sessionkeeper.otp.errors import ForkedError
@@ -39,7 +39,7 @@ class _Process:
     running: dict[ServerRef, None] = field(default_factory=dict)
 
 
-class _Here(threading.local):
+class _Here(local):
     """Whose thread this is."""
 
     ref: ServerRef | None = None
@@ -62,10 +62,7 @@ def call_hook(hook: Callable[..., object], *args: Any) -> bool:
     try:
         hook(*args)
     except BaseException as error:
-        if (
-            not isinstance(error, Exception)
-            and threading.current_thread() is threading.main_thread()
-        ):
+        if not isinstance(error, Exception) and current_thread() is main_thread():
             raise
         log.exception("the hook %r failed", hook)
         return False

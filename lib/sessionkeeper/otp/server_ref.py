@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import KW_ONLY, dataclass, field
 from math import inf
 from threading import Lock
@@ -12,7 +11,7 @@ from weakref import WeakValueDictionary
 from sessionkeeper.otp.errors import ExitReason, ForkedError, SelfCall, ServerDown, StartError
 from sessionkeeper.otp.future import Reply, acquire_within
 from sessionkeeper.otp.mailbox import Envelope, Kind, Mailbox
-from sessionkeeper.otp.runtime import HERE, PROCESS, call_hook, check_process
+from sessionkeeper.otp.runtime import HERE, PROCESS, call_hook, check_process, log
 from sessionkeeper.otp.timer import default_timers
 
 if TYPE_CHECKING:
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
     from sessionkeeper.otp.gen_server import GenServer
     from sessionkeeper.otp.timer import Timer, TimerService
 
-log = logging.getLogger("sessionkeeper.otp")
 
 State = Literal["starting", "continuing", "ready", "fenced", "stopped", "closed"]
 
@@ -464,9 +462,8 @@ class ServerRef:
             return
         with self._lock:
             if self.mailbox.fenced and reason.kind != "fenced":
-                reason = ExitReason.fenced(
-                    f"{self.mailbox.stop}; ended by {reason}", reason.exception
-                )
+                text = f"{self.mailbox.stop}; ended by {reason}"
+                reason = ExitReason.fenced(text, reason.exception)
             monitors = self.monitors[:] if self.is_up else []
             if self.is_up:
                 self.last_exit = reason

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import KW_ONLY, dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, ParamSpec, get_args
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, get_args
 
 from sessionkeeper.otp.child_spec import Backoff, ChildSpec, ChildType, Intensity, Restart
 from sessionkeeper.otp.errors import ExitReason, InvalidChildSpec, OtpError, StartError
@@ -143,14 +143,15 @@ class SupervisorRef(ServerRef):
 
     # -- for users
 
-    def boot(self) -> None:
-        """Start the supervisor, and with it all children.
+    def boot(self) -> Self:
+        """Start the supervisor, and with it all children; return its handle.
 
         Raises:
             StartError: a child did not start (the cause is chained); those before it were
                 stopped again, in reverse.
         """
         self.start(Supervisor)
+        return self
 
     def as_child(
         self, name: str = "", *, restart: Restart = "permanent", shutdown: float | None = None
@@ -162,12 +163,7 @@ class SupervisorRef(ServerRef):
             restart: see `ChildSpec`.
             shutdown: see `ChildSpec`.
         """
-
-        def start() -> ServerRef:
-            self.boot()
-            return self
-
-        return ChildSpec(name or self.name, start, restart, shutdown, "supervisor")
+        return ChildSpec(name or self.name, self.boot, restart, shutdown, "supervisor")
 
     def which_children(self, timeout: float | None = 5.0) -> list[ChildInfo]:
         """Return the children in the order in which they are started.
@@ -236,9 +232,7 @@ def _starter(make: Callable[P, SupervisorRef]) -> Callable[P, SupervisorRef]:
             InvalidChildSpec: a child or an option makes no sense.
             StartError: a child did not start; those before it were stopped again, in reverse.
         """
-        ref = make(*args, **kwargs)
-        ref.boot()
-        return ref
+        return make(*args, **kwargs).boot()
 
     return start_supervisor
 
