@@ -15,7 +15,8 @@ from sessionkeeper.transfer import (
     TranscriptsImported,
     import_transcripts,
     records,
-    transcripts,
+    report,
+    transcript,
 )
 
 if TYPE_CHECKING:
@@ -289,7 +290,7 @@ def test_a_second_writer_in_between_is_noticed(
     root: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(transcripts, "_BATCH_BYTES", 1)
+    monkeypatch.setattr(transcript, "_BATCH_BYTES", 1)
     put(root, lines_of(*map(record, range(3))))
     real, calls = store.append, 0
 
@@ -336,7 +337,7 @@ def test_summaries_are_noted_once_however_the_file_is_cut(
     root: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(transcripts, "_BATCH_BYTES", 1)
+    monkeypatch.setattr(transcript, "_BATCH_BYTES", 1)
     summaries = [{"type": "summary", "summary": text} for text in "abc"]
     put(root, lines_of(summaries[0], record(0), summaries[1], record(1), summaries[2]))
 
@@ -358,7 +359,7 @@ def test_an_import_that_broke_off_goes_on_where_it_was(
     *,
     after: bool,
 ) -> None:
-    monkeypatch.setattr(transcripts, "_BATCH_BYTES", batch)
+    monkeypatch.setattr(transcript, "_BATCH_BYTES", batch)
     values = [record(n) for n in range(6)]
     put(root, lines_of(*values[:1]))
     if failing != "create_session":
@@ -511,7 +512,7 @@ def test_problems_are_told_up_to_a_bound(
     root: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(transcripts, "MAX_PROBLEMS", 3)
+    monkeypatch.setattr(report, "MAX_PROBLEMS", 3)
     put(root, b"{\n" * 10)
 
     outcome = import_transcripts(store, root)
@@ -587,7 +588,7 @@ def test_a_transcript_read_in_any_pieces_is_as_if_it_were_read_at_once(
         pytest.MonkeyPatch.context() as patched,
         SessionStore.open("nowhere", durability="memory") as store,
     ):
-        patched.setattr(transcripts, "_BATCH_BYTES", batch)
+        patched.setattr(transcript, "_BATCH_BYTES", batch)
         for cut in (*cuts, len(content), len(content)):
             path.write_bytes(content[:cut])
             outcome = import_transcripts(store, path)

@@ -13,13 +13,10 @@ from sessionkeeper.transfer.importer import (
 from sessionkeeper.transfer.kinds import Kind, kind_of
 from sessionkeeper.transfer.mapping import FieldMapping
 from sessionkeeper.transfer.reading import MAX_IMPORT_BYTES
+from sessionkeeper.transfer.report import TranscriptProblem, TranscriptsImported
 from sessionkeeper.transfer.staging import Progress, StagedFile, stage_file
 from sessionkeeper.transfer.template import Template
-from sessionkeeper.transfer.transcripts import (
-    TranscriptProblem,
-    TranscriptsImported,
-    import_transcripts,
-)
+from sessionkeeper.transfer.transcripts import import_transcripts
 from sessionkeeper.transfer.unbundling import (
     MAX_BUNDLE_BYTES,
     StagedBundle,
