@@ -15,6 +15,7 @@ from sessionkeeper.engine.commands import (
     AppendMessages,
     Cleanup,
     Command,
+    Configure,
     DeleteSession,
     EraseSession,
     ForkSession,
@@ -150,7 +151,7 @@ class AsyncSessionStore:
     @classmethod
     async def open(
         cls,
-        path: str | PathLike[str],
+        path: str | PathLike[str] | None = None,
         *,
         read_only: bool = False,
         **settings: Any,
@@ -380,6 +381,10 @@ class AsyncSessionStore:
     async def erase_session(self, session_id: str, timeout: Timeout = DEFAULT) -> Erased:
         """Leave no byte of a session; see `SessionStore.erase_session`."""
         return await self.ask(EraseSession(session_id), timeout=timeout)
+
+    async def configure(self, **settings: Any) -> None:
+        """Change settings of the open store; see `SessionStore.configure`."""
+        await self.ask(Configure(settings))
 
     async def cleanup(self, *, dry_run: bool = False) -> list[Removal]:
         """Apply the retention settings now; see `SessionStore.cleanup`."""

@@ -166,6 +166,11 @@ class Layout:
         return self.private / "tmp"
 
     @property
+    def config(self) -> Path:
+        """Settings that stay with the folder."""
+        return self.private / "config.json"
+
+    @property
     def lock(self) -> Path:
         """The file whose lock makes a process the owner."""
         return self.private / "lock"

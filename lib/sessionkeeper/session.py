@@ -99,8 +99,6 @@ class SessionInfo:
     pinned: bool = False
 
 
-
-
 def iso_text(moment: datetime) -> str:
     """An aware instant as ISO 8601 in UTC, with microseconds and `Z`, as files have it."""
     utc = moment.astimezone(UTC).replace(tzinfo=None)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import os
 from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeVar
 from uuid import uuid4
 
-from sessionkeeper.config import Config
 from sessionkeeper.engine.cache import SessionCache
 from sessionkeeper.engine.commands import (
     ABSENT,
@@ -21,6 +21,7 @@ from sessionkeeper.engine.commands import (
     CheckpointFiles,
     Cleanup,
     Command,
+    Configure,
     CountSessions,
     DeleteSession,
     EraseSession,
@@ -67,6 +68,8 @@ from sessionkeeper.session import (
     SessionEvent,
     merge_newest,
 )
+from sessionkeeper.settings import PATH_VARIABLE, Layers, from_environment, known
+from sessionkeeper.storage.configfile import ConfigFile
 from sessionkeeper.storage.platform import FileSystem
 from sessionkeeper.storage.reader import FolderReader
 
@@ -77,6 +80,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from sessionkeeper.clock import Clock
+    from sessionkeeper.config import Config
     from sessionkeeper.engine.commands import Prepared
     from sessionkeeper.engine.validation import Validator
     from sessionkeeper.engine.values import CodecName
@@ -185,7 +189,7 @@ class SessionStore:
     @classmethod
     def open(
         cls,
-        path: str | PathLike[str],
+        path: str | PathLike[str] | None = None,
         *,
         read_only: bool = False,
         inject: Injected | None = None,
@@ -198,7 +202,8 @@ class SessionStore:
         """Open the store in a folder; creates it unless it is there.
 
         Args:
-            path: The folder. `~` is expanded; a relative path is resolved now, once.
+            path: The folder. `~` is expanded; a relative path is resolved now, once. None takes
+                what the environment variable SESSIONKEEPER_PATH says.
             read_only: Take no lock and change nothing: works beside a live owner, and shows
                 what the folder held when it was opened, each session as it is when loaded.
             inject: Replacements of clock and file system, for tests.
@@ -211,7 +216,9 @@ class SessionStore:
                 dataclasses and pydantic models.
             codec: `tagged` also takes datetimes, UUIDs, Decimals and bytes, and gives them back
                 as what they were.
-            settings: See `Config`; an unknown one is a TypeError.
+            settings: See `Config`; an unknown one is a TypeError. What is not given here is
+                taken from variables like SESSIONKEEPER_RETENTION_DAYS, else from the config.json
+                of the store, else it is the default.
 
         Raises:
             StoreLocked: Another owner is alive; the error names it.
@@ -221,13 +228,15 @@ class SessionStore:
             StoreClosed: The recovery failed again and again.
             OSError: The folder cannot be created.
         """
-        config = Config.of(_resolved(path), settings)
+        injected = inject or Injected()
+        layers = _layers(path, settings, injected.fs or FileSystem())
+        config = layers.config()
         checks, values = check_validators(validators), Values.of(on_write, to_json, codec)
         _check_layout(config)
         if read_only:
-            return cls._open_read_only(config, inject or Injected(), checks, values)
+            return cls._open_read_only(config, injected, checks, values)
         left_open = _is_left_open(config)
-        tree = StoreTree(config, inject or Injected())
+        tree = StoreTree(layers, injected)
         store = cls(
             config.path,
             tree.clock,
@@ -1040,6 +1049,30 @@ class SessionStore:
             return []
         return self._tree.processes()
 
+    @property
+    def config(self) -> Config:
+        """The settings in force."""
+        if self._tree is None:
+            raise StoreReadOnly("a store opened read-only goes by its owner's settings")
+        return self._tree.config
+
+    def configure(self, **settings: Any) -> None:
+        """Change settings of the open store, and in its config.json, at once for everybody.
+
+        They hold for the next opening too, unless that is given others. The owner of a store
+        takes changes that others make in the file within `reconcile_interval` seconds.
+
+        Args:
+            settings: Retention, cache, timeouts, backups and checkpoints can be changed; what
+                decides how the store is put together cannot.
+
+        Raises:
+            TypeError: An unknown setting.
+            InvalidConfig: A value outside its range, or a setting that counts at the opening.
+            StorageFailed: They could not be stored; nothing is changed.
+        """
+        self.ask(Configure(settings))
+
     def subscribe(self, callback: Callable[[Event], None]) -> Callable[[], None]:
         """Call `callback` for every event of the store, in the thread where it happens.
 
@@ -1081,6 +1114,27 @@ class SessionStore:
         if self._tree is None:
             raise StoreReadOnly("the store was opened for reading only", path=self._path)
         return self._tree
+
+
+def _layers(
+    path: str | PathLike[str] | None,
+    settings: dict[str, Any],
+    fs: FileSystem,
+) -> Layers:
+    """The settings of a store, from everywhere."""
+    given = path if path is not None else os.environ.get(PATH_VARIABLE)
+    if not given:
+        raise InvalidConfig(
+            "no folder was given",
+            hint=f"Name it as the first argument, or set {PATH_VARIABLE}.",
+        )
+    unknown = sorted(settings.keys() - set(known()))
+    if unknown:
+        raise TypeError(f"unknown setting {unknown[0]!r}; known are {', '.join(known())}")
+    root = _resolved(given)
+    # Where it lies depends on no setting.
+    stored = ConfigFile(fs, Layout.of(root, "flat")).read()
+    return Layers(root, stored, {**from_environment(os.environ), **settings})
 
 
 def _check_layout(config: Config) -> None:

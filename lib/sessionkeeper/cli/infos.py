@@ -53,6 +53,7 @@ def info_as_json(info: SessionInfo) -> dict[str, Any]:
         "generation": info.generation,
         "lsn": info.lsn,
         "metadata": info.metadata,
+        "pinned": info.pinned,
     }
 
 

@@ -26,12 +26,8 @@ class SessionCache:
 
     def __init__(self, max_bytes: int, ttl: float, clock: Clock) -> None:
         self._lock = threading.Lock()
-        self._entries: TTLCache[str, Document] = TTLCache(
-            maxsize=max_bytes,
-            ttl=ttl,
-            timer=clock.monotonic,
-            getsizeof=_weigh,
-        )
+        self._timer = clock.monotonic
+        self._entries = self._made(max_bytes, ttl)
         self.hits = 0
         self.misses = 0
 
@@ -65,6 +61,15 @@ class SessionCache:
         """Forget everything."""
         with self._lock:
             self._entries.clear()
+
+    def resize(self, max_bytes: int, ttl: float) -> None:
+        """Give it other bounds; what it holds is forgotten if they differ."""
+        with self._lock:
+            if (self._entries.maxsize, self._entries.ttl) != (max_bytes, ttl):
+                self._entries = self._made(max_bytes, ttl)
+
+    def _made(self, max_bytes: int, ttl: float) -> TTLCache[str, Document]:
+        return TTLCache(maxsize=max_bytes, ttl=ttl, timer=self._timer, getsizeof=_weigh)
 
     def stored_bytes(self) -> int:
         """What the entries weigh together."""

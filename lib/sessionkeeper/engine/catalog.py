@@ -112,6 +112,10 @@ class Catalog:
                 self._filed[record.session_id] = record
                 self._rouse(urgent=False)
 
+    def wait_at_most(self, seconds: float) -> None:
+        """From now on queries wait so long for what was saved before them."""
+        self._timeout = seconds
+
     def make_room(self) -> None:
         """Wait, for a short time, while too much is noted; slows writers down, never stops them."""
         if len(self._records) <= self._limit:

@@ -111,6 +111,12 @@ class View:
                 self._catalog.note(map(_noted, batch), lsn)
             self._changed.notify_all()
 
+    def wait_at_most(self, seconds: float) -> None:
+        """From now on reads wait so long for a recovery, and queries for the index."""
+        self._timeout = seconds
+        if self._catalog is not None:
+            self._catalog.wait_at_most(seconds)
+
     def make_room(self) -> None:
         """Wait, for a short time, if the index is too far behind what is published."""
         if self._catalog is not None:

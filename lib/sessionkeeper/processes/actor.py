@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from sessionkeeper.engine.apply import Transaction
-from sessionkeeper.engine.commands import CheckpointFiles, EraseSession, PreparedSave
+from sessionkeeper.engine.commands import CheckpointFiles, Configure, EraseSession, PreparedSave
 from sessionkeeper.errors import (
     CorruptDocument,
     NotExecuted,
@@ -24,16 +24,16 @@ from sessionkeeper.processes.erasures import Erasures, Scrubbed
 from sessionkeeper.storage.backend import SETTLE, CommitUncertain, Reconciled, Trash
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from sessionkeeper.clock import Clock, SteadyClock
     from sessionkeeper.config import Config
     from sessionkeeper.engine import commands
     from sessionkeeper.engine.catalog import Catalog
     from sessionkeeper.engine.view import View
-    from sessionkeeper.otp import Envelope, ServerRef
+    from sessionkeeper.otp import Envelope, ServerRef, Timer
     from sessionkeeper.processes.checkpoints import Checkpoints
-    from sessionkeeper.retention import Retention
+    from sessionkeeper.processes.settings import StoreSettings
     from sessionkeeper.storage.backend import Backend, Body, RecoveryReport
 
 # A command that was in flight in so many crashes is taken to be their cause.
@@ -63,6 +63,10 @@ class Submission:
     crashes: int = 0
 
 
+class SettingsDue:
+    """The timer's word for: look whether somebody has changed the settings in the folder."""
+
+
 @dataclass(frozen=True, slots=True)
 class Suspects:
     """Files that may have been changed by hand."""
@@ -83,12 +87,12 @@ class ActorParts:
     """What outlives an incarnation of the actor and is handed to the next.
 
     Attributes:
-        config: The settings.
+        settings: The settings in force.
+        configured: Called when they have changed, with what they are now.
         backend: Where sessions are kept; it knows what it published.
         view: What callers see.
         clock: The clocks.
         steady: The clock by which sessions grow old.
-        retention: How long sessions are kept.
         events: Where events go.
         checkpoints: Makes the actor's part in checkpoints, given what to call with the names of
             files that are not as published; None without a journal.
@@ -98,12 +102,12 @@ class ActorParts:
         sync: Makes durable what was committed, at an interval; None if each commit does.
     """
 
-    config: Config
+    settings: StoreSettings
+    configured: Callable[[Config], object]
     backend: Backend
     view: View
     clock: Clock
     steady: SteadyClock
-    retention: Retention
     events: EventBus
     checkpoints: Callable[[Callable[[Sequence[str]], object]], Checkpoints] | None = None
     checkpointer: ServerRef | None = None
@@ -129,6 +133,7 @@ class SessionStoreActor(GenServer):
         self._parts = parts
         self._report: RecoveryReport | None = None
         self._ahead = timedelta()
+        self._timers: list[Timer] = []
         self._erasures = Erasures(lambda: self.ref, parts.checkpointer, parts.catalog)
         self._checkpoints = parts.checkpoints and parts.checkpoints(self._suspect)
 
@@ -143,13 +148,25 @@ class SessionStoreActor(GenServer):
         self._report = report
         parts.view.recovered(report)
         parts.events.publish(Event("recovered", detail=str(report)))
-        self.send_interval(parts.config.cleanup_interval, CleanupDue())
+        self._set_timers()
         self.ref.post(CleanupDue())
         if self._checkpoints is not None:
-            self.send_interval(parts.config.checkpoint_interval, CheckpointDue())
             self.ref.post(CheckpointDue())
         if parts.sync is not None:
             self.send_interval(SYNC_INTERVAL, SyncDue())
+
+    def _set_timers(self) -> None:
+        """Those whose pace is a setting."""
+        for timer in self._timers:
+            timer.cancel()
+        config = self._parts.settings.config
+        self._timers = [
+            self.send_interval(config.cleanup_interval, CleanupDue()),
+            self.send_interval(config.reconcile_interval, SettingsDue()),
+        ]
+        if self._checkpoints is not None:
+            due = self.send_interval(config.checkpoint_interval, CheckpointDue())
+            self._timers.append(due)
 
     def handle_interrupted(self, envelopes: Sequence[Envelope]) -> None:
         """Answer what did happen before the crash; do again, once, what did not."""
@@ -218,7 +235,7 @@ class SessionStoreActor(GenServer):
 
     def _transaction(self) -> Transaction:
         parts = self._parts
-        return Transaction(parts.view, parts.view.lsn, parts.clock, parts.retention)
+        return Transaction(parts.view, parts.view.lsn, parts.clock, parts.settings.retention)
 
     def _refuse(self, envelope: Envelope, error: SessionKeeperError) -> None:
         command = envelope.message.command
@@ -252,10 +269,36 @@ class SessionStoreActor(GenServer):
         command = envelope.message.command
         if isinstance(command, EraseSession):
             self._erase(envelope, command.session_id)
+        elif isinstance(command, Configure):
+            self._configure(envelope, command.changes)
         elif self._checkpoints is not None and isinstance(command, CheckpointFiles):
             self._checkpoints.wait(envelope)
         else:
             envelope.reply(answer)
+
+    def _configure(self, envelope: Envelope, changes: Mapping[str, Any]) -> None:
+        try:
+            self._parts.settings.configure(changes)
+        except SessionKeeperError as error:
+            envelope.fail(error)
+            return
+        self._apply_settings()
+        envelope.reply(None)
+
+    def _reload_settings(self) -> None:
+        try:
+            if self._parts.settings.reload():
+                self._apply_settings()
+        except (SessionKeeperError, OSError) as error:
+            logger.warning("the settings in force stay: %s", error)
+
+    def _apply_settings(self) -> None:
+        config = self._parts.settings.config
+        self._parts.configured(config)
+        if self._checkpoints is not None:
+            self._checkpoints.limit_to(config.checkpoint_bytes)
+        self._set_timers()
+        self.ref.post(CleanupDue())
 
     def _erase(self, envelope: Envelope, session_id: str) -> None:
         parts = self._parts
@@ -320,7 +363,7 @@ class SessionStoreActor(GenServer):
             elif not quiet:
                 detail = f"generation {record.generation}"
                 events.publish(Event("saved", record.session_id, detail))
-        limit = self._parts.config.max_sessions
+        limit = self._parts.settings.config.max_sessions
         if limit is not None and transaction.changes and self._parts.view.count() > limit:
             self._clean_up()
 
@@ -332,6 +375,8 @@ class SessionStoreActor(GenServer):
             case CleanupDue():
                 self._clean_up()
                 self._purge()
+            case SettingsDue():
+                self._reload_settings()
             case Suspects(names):
                 self._reconcile(names)
             case SyncDue() if self._parts.sync is not None:
@@ -357,7 +402,9 @@ class SessionStoreActor(GenServer):
         if ahead > self._ahead + CLOCK_TOLERANCE:
             self._ahead = ahead
             logger.warning("the clock went ahead by %s; nothing grows older by that", ahead)
-        transaction = Transaction(parts.view, parts.view.lsn, parts.steady, parts.retention)
+        transaction = Transaction(
+            parts.view, parts.view.lsn, parts.steady, parts.settings.retention
+        )
         removals = transaction.expired()
         for number, removal in enumerate(removals[:CLEANUP_CHUNK]):
             request_id = f"cleanup-{self.epoch}-{transaction.lsn}-{number}"
@@ -373,7 +420,7 @@ class SessionStoreActor(GenServer):
             self.ref.post(CleanupDue())
 
     def _purge(self) -> None:
-        config = self._parts.config
+        config = self._parts.settings.config
         before = self._parts.steady.now() - timedelta(days=config.trash_days)
         for session_id in self._parts.backend.purge(before):
             detail = f"{config.trash_days:g} days in the trash are over"

@@ -86,6 +86,10 @@ class Checkpoints:
         self._waiting = [*self._served, *self._waiting]
         self._served = []
 
+    def limit_to(self, live_bytes: int) -> None:
+        """From now on so many bytes of live journal begin a checkpoint."""
+        self._limit = live_bytes
+
     def after_commit(self) -> None:
         """Keep the live journal within its bounds."""
         live = self._backend.live_bytes

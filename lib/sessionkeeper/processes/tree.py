@@ -32,11 +32,12 @@ from sessionkeeper.processes.actor import ActorParts, SessionStoreActor, Submiss
 from sessionkeeper.processes.checkpointer import Checkpointer
 from sessionkeeper.processes.checkpoints import Checkpoints
 from sessionkeeper.processes.indexer import Indexer, Indexing
+from sessionkeeper.processes.settings import StoreSettings
 from sessionkeeper.processes.watcher import FolderWatcher
-from sessionkeeper.retention import Retention
 from sessionkeeper.storage.check import check
+from sessionkeeper.storage.configfile import ConfigFile
 from sessionkeeper.storage.file import FileBackend
-from sessionkeeper.storage.folder import prepare_folders
+from sessionkeeper.storage.folder import SessionFolder, prepare_folders
 from sessionkeeper.storage.index import Index, IndexFailed
 from sessionkeeper.storage.journaled import JournaledBackend
 from sessionkeeper.storage.lock import FolderLock
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from sessionkeeper.engine.commands import Prepared
     from sessionkeeper.otp import ExitReason, SupervisorRef
     from sessionkeeper.otp.timer import Timer
+    from sessionkeeper.settings import Layers
     from sessionkeeper.storage.backend import Backend, Body
 
 
@@ -132,7 +134,7 @@ class StoreTree:
     """One open store: its children, and what survives them.
 
     Args:
-        config: The settings.
+        layers: The settings, and where each was given.
         injected: Replacements, for tests.
 
     Raises:
@@ -141,8 +143,8 @@ class StoreTree:
         OSError: The folder cannot be created or locked.
     """
 
-    def __init__(self, config: Config, injected: Injected) -> None:
-        self.config = config
+    def __init__(self, layers: Layers, injected: Injected) -> None:
+        self.config = config = layers.config()
         self.clock: StoreClock = injected.clock or SystemTime()
         self.steady = SteadyClock(self.clock)
         self.events = EventBus()
@@ -163,10 +165,14 @@ class StoreTree:
             prepare_folders(fs, self.layout)
             self._lock = FolderLock(self.layout)
             self._lock.acquire(self.clock)
+        file = None if config.in_memory else ConfigFile(fs, self.layout)
         try:
+            if file is not None:
+                file.read()  # again: what it is now is what a later change is told from
+            self.settings = StoreSettings(layers, file)
             if config.recovery == "strict" and not config.in_memory:
                 self._refuse_damage(fs)
-            backend = self._backend(fs)
+            self._own = backend = self._backend(fs)
             self.backend = injected.wrap_backend(backend) if injected.wrap_backend else backend
             self.actor = ServerRef(
                 "sessionkeeper.store",
@@ -243,6 +249,14 @@ class StoreTree:
         )
         return self.journaled
 
+    def _configured(self, config: Config) -> None:
+        """Have all that is there go by other settings."""
+        self.config = config
+        self.view.cache.resize(config.cache_bytes, config.cache_ttl)
+        self.view.wait_at_most(config.call_timeout)
+        if isinstance(self._own, SessionFolder):
+            self._own.keep_backups(config.max_backups)
+
     def _indexing_of(self, backend: Backend) -> Indexing | None:
         if self._catalog is None or not isinstance(backend, FolderReader):
             return None
@@ -267,12 +281,12 @@ class StoreTree:
         """The supervision tree, whole."""
         config = self.config
         parts = ActorParts(
-            config=config,
+            settings=self.settings,
+            configured=self._configured,
             backend=self.backend,
             view=self.view,
             clock=self.clock,
             steady=self.steady,
-            retention=Retention(config.retention_days, config.max_sessions, config.retention_basis),
             events=self.events,
             checkpoints=self._checkpoints if self.journaled is not None else None,
             checkpointer=self._checkpointer if self.journaled is not None else None,

@@ -49,6 +49,13 @@ class Backups:
         self._limit = limit
         self._names: dict[str, deque[str]] = {}
 
+    def resize(self, limit: int) -> None:
+        """Keep so many of each session from its next replacement on; 0 for none.
+
+        What is there beyond that goes one by one; with 0 it stays.
+        """
+        self._limit = limit
+
     def of(self, stem: str) -> Path:
         """The folder of one session's backups."""
         return self._folder / stem

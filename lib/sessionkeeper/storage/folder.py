@@ -116,6 +116,10 @@ class SessionFolder(FolderReader, ABC):
         self._damaged: dict[str, tuple[Signature, float]] = {}
         self._identity = self._identify()
 
+    def keep_backups(self, limit: int) -> None:
+        """Keep so many replaced versions of each session from now on."""
+        self._backups.resize(limit)
+
     @abstractmethod
     def commit(self, batch: Sequence[Change]) -> None:
         """Apply changes in order. See `Backend.commit`."""

@@ -6,6 +6,7 @@ encodes it in the caller's thread; the actor only moves the bytes of what comes 
 
 from sessionkeeper.engine.commands.asking import CheckpointFiles, CountSessions
 from sessionkeeper.engine.commands.base import ABSENT, Command, Prepared
+from sessionkeeper.engine.commands.configuring import Configure
 from sessionkeeper.engine.commands.erasing import EraseSession
 from sessionkeeper.engine.commands.history import (
     ForkSession,
@@ -35,6 +36,7 @@ __all__ = [
     "CheckpointFiles",
     "Cleanup",
     "Command",
+    "Configure",
     "CountSessions",
     "DeleteSession",
     "EraseSession",
