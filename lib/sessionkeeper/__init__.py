@@ -8,6 +8,7 @@ from sessionkeeper.engine.commands import (
     AddAnnotation,
     AddEvent,
     AddTags,
+    AdvanceSession,
     AppendMessages,
     Cleanup,
     Command,
@@ -39,6 +40,7 @@ from sessionkeeper.errors import (
     InvalidValue,
     NewerVersion,
     NoBackup,
+    NoCurrentSession,
     NotExecuted,
     NotResumable,
     OutcomeUnknown,
@@ -46,6 +48,7 @@ from sessionkeeper.errors import (
     SessionExists,
     SessionKeeperError,
     SessionNotFound,
+    SessionRunning,
     StorageFailed,
     StoreBusy,
     StoreClosed,
@@ -59,6 +62,7 @@ from sessionkeeper.errors import (
     ValidationFailed,
 )
 from sessionkeeper.events import Event
+from sessionkeeper.manager import SessionManager
 from sessionkeeper.messages import calculate_cost, count_turns, extract_session_id
 from sessionkeeper.processes.tree import ProcessInfo
 from sessionkeeper.receipts import Receipt
@@ -86,6 +90,7 @@ __all__ = [
     "AddAnnotation",
     "AddEvent",
     "AddTags",
+    "AdvanceSession",
     "Annotation",
     "AppendMessages",
     "AsyncReceipt",
@@ -116,6 +121,7 @@ __all__ = [
     "LiveSession",
     "NewerVersion",
     "NoBackup",
+    "NoCurrentSession",
     "NotExecuted",
     "NotResumable",
     "OutcomeUnknown",
@@ -139,7 +145,9 @@ __all__ = [
     "SessionExists",
     "SessionInfo",
     "SessionKeeperError",
+    "SessionManager",
     "SessionNotFound",
+    "SessionRunning",
     "SessionStore",
     "StorageFailed",
     "StoreBusy",

@@ -128,6 +128,18 @@ class NotResumable(SessionKeeperError):
     default_hint = "save_session(id, status='active') makes it active whatever it was."
 
 
+class NoCurrentSession(SessionKeeperError, LookupError):
+    """A `SessionManager` has no session at the moment."""
+
+    default_hint = "start_session() begins one, recover_session() goes on with one."
+
+
+class SessionRunning(SessionKeeperError):
+    """A `SessionManager` has a session already; it has one at a time."""
+
+    default_hint = "Call stop_session() first, or use another manager."
+
+
 # --- What lies on the disk ----------------------------------------------------------------
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sessionkeeper import Annotation, SessionEvent, SessionStore
+from sessionkeeper import AdvanceSession, Annotation, SessionEvent, SessionStore
 from sessionkeeper.testing import Fault, FaultyBackend, FaultyFileSystem, Injected, InjectedCrash
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 CHANGES: dict[str, Callable[[SessionStore], Any]] = {
     "append": lambda store: store.append("s1", ["more"]),
+    "advance": lambda store: store.ask(AdvanceSession("s1", ["more"], state=1, status="paused")),
     "add tags": lambda store: store.add_tags("s1", ["new"]),
     "remove tags": lambda store: store.remove_tags("s1", ["a"]),
     "pin": lambda store: store.pin("s1"),

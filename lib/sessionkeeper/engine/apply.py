@@ -111,11 +111,14 @@ class Transaction:
         record = base.record
         count, cost, chunks = record.message_count, record.total_cost, base.chunks
         if not isinstance(fields.messages, Keep):
-            count = fields.message_count
-            chunks = Lines(fields.messages)
-        if command.cost_given or not isinstance(fields.messages, Keep):
+            count, cost, chunks = fields.message_count, fields.cost, Lines(fields.messages)
+        elif command.cost_given:
             cost = fields.cost
-        changed = self._next(record, request_id, None, count, cost)
+        elif fields.added:
+            count += fields.message_count
+            cost = _sum(cost, fields.cost)
+            chunks = chunks.extended(fields.added)
+        changed = self._next(record, request_id, command.key, count, cost)
         document = replace(
             base,
             record=_with_fields(changed, fields),
@@ -130,9 +133,7 @@ class Transaction:
         if current is not None and not command.message_count:
             return Saved(current.session_id, current.generation, current.message_count)
         base = current or self.new(command.session_id).record
-        cost = base.total_cost + command.cost
-        if not math.isfinite(cost):
-            raise InvalidValue("the costs have no finite sum", session_id=command.session_id)
+        cost = _sum(base.total_cost, command.cost)
         changed = self._next(
             base,
             request_id,
@@ -359,6 +360,13 @@ class Transaction:
         self._pending[session_id] = record
         self.lsn = record.lsn
         return Saved(session_id, record.generation, record.message_count)
+
+
+def _sum(cost: float, more: float) -> float:
+    total = cost + more
+    if not math.isfinite(total):
+        raise InvalidValue("the costs have no finite sum")
+    return total
 
 
 def _keyed(key: str) -> str:

@@ -20,6 +20,7 @@ from sessionkeeper.engine.commands.notes import AddAnnotation, AddEvent
 from sessionkeeper.engine.commands.removing import Cleanup, DeleteSession, UndeleteSession
 from sessionkeeper.engine.commands.restoring import RestoreBackup
 from sessionkeeper.engine.commands.saving import (
+    AdvanceSession,
     AppendMessages,
     Fields,
     PreparedAppend,
@@ -32,6 +33,7 @@ __all__ = [
     "AddAnnotation",
     "AddEvent",
     "AddTags",
+    "AdvanceSession",
     "AppendMessages",
     "CheckpointFiles",
     "Cleanup",

@@ -21,9 +21,12 @@ MAX_REASON: Final = 1000
 
 
 def check_messages(messages: object) -> tuple[tuple[Chunk, ...] | Keep, int, float]:
+    """What `encode_messages` makes of messages; KEEP is let through."""
+    return (KEEP, 0, 0.0) if isinstance(messages, Keep) else encode_messages(messages)
+
+
+def encode_messages(messages: object) -> tuple[tuple[Chunk, ...], int, float]:
     """The messages encoded, how many they are, and what they say they cost."""
-    if isinstance(messages, Keep):
-        return KEEP, 0, 0.0
     listed = list_messages(messages)
     return encode_lines(listed), len(listed), calculate_cost(listed)
 

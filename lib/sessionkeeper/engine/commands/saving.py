@@ -13,6 +13,7 @@ from sessionkeeper.engine.commands.checks import (
     check_messages,
     check_metadata,
     check_text,
+    encode_messages,
     list_messages,
 )
 from sessionkeeper.layout import check_session_id
@@ -34,9 +35,13 @@ LARGE: Final = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Fields:
-    """The encoded and checked fields of a save; KEEP keeps what is stored."""
+    """The encoded and checked fields of a save; KEEP keeps what is stored.
+
+    `message_count` and `cost` are of the messages, or of those added.
+    """
 
     messages: tuple[Chunk, ...] | Keep = KEEP
+    added: tuple[Chunk, ...] = ()
     message_count: int = 0
     cost: float = 0.0
     state: bytes | Keep = KEEP
@@ -50,8 +55,10 @@ class Fields:
     def size(self) -> int:
         """Bytes of the encoded fields."""
         messages = 0 if isinstance(self.messages, Keep) else weight(self.messages)
-        return messages + sum(
-            len(part) for part in (self.state, self.metadata) if not isinstance(part, Keep)
+        return (
+            messages
+            + weight(self.added)
+            + sum(len(part) for part in (self.state, self.metadata) if not isinstance(part, Keep))
         )
 
 
@@ -131,14 +138,63 @@ class SaveSession(Command[Saved]):
         )
 
 
+@dataclass(frozen=True, slots=True)
+class AdvanceSession(Command[Saved]):
+    """Add messages at the end of a session and change fields of it, as one change.
+
+    Attributes:
+        session_id: The session; created if it is absent.
+        messages: The messages to add, oldest first.
+        state: The application's own value.
+        metadata: A small mapping that lists show.
+        tags: All its tags.
+        title: A short name; None removes it.
+        summary: A longer text; None removes it.
+        status: See `SaveSession`.
+        key: An idempotency key; see `AppendMessages`.
+    """
+
+    session_id: str
+    messages: Sequence[Any] = ()
+    state: Any = KEEP
+    metadata: Mapping[str, Any] | Keep = KEEP
+    tags: Iterable[str] | Keep = KEEP
+    title: str | Keep | None = KEEP
+    summary: str | Keep | None = KEEP
+    status: str | Keep | None = KEEP
+    key: str | None = None
+
+    def converted(self, values: Values) -> AdvanceSession:
+        """See `Command.converted`."""
+        messages = [values.message(message) for message in list_messages(self.messages)]
+        state = self.state if self.state is KEEP else values.value(self.state)
+        return replace(self, messages=messages, state=state)
+
+    def prepare(self) -> PreparedSave:
+        """See `Command.prepare`."""
+        added, count, cost = encode_messages(self.messages)
+        changes = SaveSession(
+            self.session_id,
+            state=self.state,
+            metadata=self.metadata,
+            tags=self.tags,
+            title=self.title,
+            summary=self.summary,
+            status=self.status,
+        ).prepare()
+        fields = replace(changes.fields, added=added, message_count=count, cost=cost)
+        return replace(changes, fields=fields, key=check_key(self.key))
+
+
 @dataclass(frozen=True)
 class PreparedSave(Prepared[Saved]):
-    """See `SaveSession`."""
+    """See `SaveSession` and `AdvanceSession`."""
 
     session_id: str
     fields: Fields
     expected_generation: int | None
     cost_given: bool
+    key: str | None = None
     body: Body | None = None
 
     def large_messages(self) -> tuple[Chunk, ...] | None:
@@ -155,6 +211,10 @@ class PreparedSave(Prepared[Saved]):
     def concerns(self) -> str:
         """See `Prepared.concerns`."""
         return self.session_id
+
+    def idempotency_key(self) -> str | None:
+        """See `Prepared.idempotency_key`."""
+        return self.key
 
     def apply(self, transaction: Transaction, request_id: str) -> Saved:
         """See `Prepared.apply`."""
@@ -185,9 +245,7 @@ class AppendMessages(Command[Saved]):
 
     def prepare(self) -> PreparedAppend:
         """See `Command.prepare`."""
-        messages, count, cost = check_messages(self.messages)
-        if isinstance(messages, Keep):
-            raise TypeError("messages must be a sequence of messages")
+        messages, count, cost = encode_messages(self.messages)
         if self.total_cost is not None:
             cost = check_cost(self.total_cost)
         return PreparedAppend(
