@@ -155,6 +155,20 @@ def test_two_files_of_one_session_id_are_two_sessions(store: SessionStore, root:
     assert found == {"0-agent": "0-agent", "agent-2": "agent-2", ID: ID, "other": "x", "y": "y"}
 
 
+def test_a_session_keeps_its_file_although_another_comes_with_its_name(
+    store: SessionStore,
+    root: Path,
+) -> None:
+    put(root, lines_of(record(0, sessionId="b")), "a")
+    import_transcripts(store, root)
+    put(root, lines_of(record(1, sessionId="b")), "b")
+
+    outcome = import_transcripts(store, root)
+
+    assert counts(outcome) == {"files": 2, "unchanged": 1, "left_out": 1}
+    assert [session.messages[0]["uuid"] for session in store.load_all()] == ["u0"]
+
+
 def test_two_files_of_one_name_are_never_one_new_session(
     store: SessionStore,
     root: Path,

@@ -128,7 +128,7 @@ class _Run:
             self.target.report.count(done)
 
     def _import(self, path: Path, file: BufferedReader, names: set[str]) -> str:
-        session_id, info, mark = self._place(path, _candidates(path, file, names))
+        session_id, info, mark = self._place(path, _candidates(path, file), names)
         self.claimed.add(session_id)
         file.seek(0)
         name = path.relative_to(self.folder) if path != self.folder else Path(path.name)
@@ -142,6 +142,7 @@ class _Run:
         self,
         path: Path,
         candidates: list[str],
+        names: set[str],
     ) -> tuple[str, SessionInfo | None, Mark | None]:
         """The session that came from this file before, or an id for a new one."""
         free: str | None = None
@@ -149,7 +150,9 @@ class _Run:
             try:
                 info = self.target.store.load_session(session_id, last=0).info
             except SessionNotFound:
-                if free is None and session_id not in self.claimed:
+                # Transcripts of agents carry the id of the session that started them.
+                theirs = session_id in names and session_id != path.stem
+                if free is None and not theirs and session_id not in self.claimed:
                     free = session_id
                 continue
             mark = Mark.of(info)
@@ -161,7 +164,7 @@ class _Run:
         return free, None, None
 
 
-def _candidates(path: Path, file: BufferedReader, names: set[str]) -> list[str]:
+def _candidates(path: Path, file: BufferedReader) -> list[str]:
     """The ids that a transcript may have, the best first."""
     stem = check_session_id(path.stem)
     for number, record in enumerate(Records(file, path)):
@@ -170,8 +173,7 @@ def _candidates(path: Path, file: BufferedReader, names: set[str]) -> list[str]:
             if not isinstance(inner, str):
                 raise Refused(f"its sessionId is {type(inner).__name__}, not a text")
             inner = check_session_id(inner)
-            # Transcripts of agents carry the id of the session that started them.
-            return [stem] if inner == stem or inner in names else [inner, stem]
+            return [stem] if inner == stem else [inner, stem]
         if number >= _HEAD_RECORDS:
             break
     return [stem]

@@ -44,9 +44,10 @@ class PreparedWhole(PreparedSave):
             save.fields,
             save.expected_generation,
             save.cost_given,
-            save.body,
-            annotations,
-            events,
+            key=save.key,
+            body=save.body,
+            annotations=annotations,
+            events=events,
         )
 
     @classmethod
