@@ -79,6 +79,7 @@ from sessionkeeper.session import (
     Session,
     SessionEvent,
     SessionInfo,
+    StorageStats,
 )
 from sessionkeeper.storage.backend import Problem, RecoveryReport
 from sessionkeeper.storage.check import Finding, check_store
@@ -150,6 +151,7 @@ __all__ = [
     "SessionRunning",
     "SessionStore",
     "StorageFailed",
+    "StorageStats",
     "StoreBusy",
     "StoreClosed",
     "StoreDamaged",

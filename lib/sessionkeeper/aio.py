@@ -46,7 +46,15 @@ if TYPE_CHECKING:
     from sessionkeeper.events import Event
     from sessionkeeper.processes.tree import ProcessInfo
     from sessionkeeper.receipts import Receipt
-    from sessionkeeper.session import BackupInfo, Changes, L, Page, Session, SessionInfo
+    from sessionkeeper.session import (
+        BackupInfo,
+        Changes,
+        L,
+        Page,
+        Session,
+        SessionInfo,
+        StorageStats,
+    )
     from sessionkeeper.storage.backend import RecoveryReport
 
 T = TypeVar("T")
@@ -490,6 +498,10 @@ class AsyncSessionStore:
     def info(self) -> StoreInfo:
         """What the store is up to; never waits."""
         return self._store.info()
+
+    async def stats(self) -> StorageStats:
+        """Count the files of the store and their bytes; see `SessionStore.stats`."""
+        return await self._run(self._store.stats)
 
     def now(self) -> datetime:
         """What the store's wall clock says; never waits."""

@@ -481,6 +481,31 @@ class BackupInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class StorageStats:
+    """What a store takes on the disk; sizes are bytes.
+
+    Attributes:
+        session_count: Session files. Sessions whose file is still to be made are not in it.
+        session_size: Their bytes.
+        backup_count: Replaced versions that are kept.
+        backup_size: Their bytes.
+        trash_size: Deleted sessions whose grace is not over.
+        quarantine_size: What could not be read and was set aside.
+        journal_size: The journal, with the room it keeps.
+        total_size: All of these and the index.
+    """
+
+    session_count: int
+    session_size: int
+    backup_count: int
+    backup_size: int
+    trash_size: int
+    quarantine_size: int
+    journal_size: int
+    total_size: int
+
+
+@dataclass(frozen=True, slots=True)
 class Erased:
     """What was taken away for good.
 

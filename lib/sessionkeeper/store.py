@@ -66,12 +66,14 @@ from sessionkeeper.session import (
     Removal,
     Saved,
     SessionEvent,
+    StorageStats,
     merge_newest,
 )
 from sessionkeeper.settings import PATH_VARIABLE, Layers, from_environment, known
 from sessionkeeper.storage.configfile import ConfigFile
 from sessionkeeper.storage.platform import FileSystem
 from sessionkeeper.storage.reader import FolderReader
+from sessionkeeper.storage.usage import measure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -1048,6 +1050,15 @@ class SessionStore:
         if self._tree is None or self._tree.exit_reason is not None:
             return []
         return self._tree.processes()
+
+    def stats(self) -> StorageStats:
+        """Count the files of the store and their bytes; takes as long as listing them does.
+
+        Nothing of it waits for the store, and a store in memory takes nothing.
+        """
+        if self._tree is not None and self._tree.config.in_memory:
+            return StorageStats(0, 0, 0, 0, 0, 0, 0, 0)
+        return measure(Layout.of(self._path, Layout.found_in(self._path) or "flat"))
 
     @property
     def config(self) -> Config:

@@ -232,10 +232,10 @@ def test_a_store_is_counted(run: Run, filled: Path) -> None:
     assert (stats["sessions"], stats["messages"], stats["total_cost"]) == (3, 5, 2.5)
     assert stats["oldest"] < stats["newest"]
     sizes = [path.stat().st_size for path in filled.glob("*.json")]
-    assert stats["bytes"]["sessions"] == sum(sizes)
-    assert stats["bytes"]["trash"] > 1000
-    assert stats["bytes"]["backups"] == 0
-    assert stats["bytes"]["quarantine"] == 77
+    assert stats["storage"]["session_size"] == sum(sizes)
+    assert stats["storage"]["trash_size"] > 1000
+    assert stats["storage"]["backup_size"] == 0
+    assert stats["storage"]["quarantine_size"] == 77
     (problem,) = stats["problems"]
     assert (problem["kind"], problem["file"]) == ("corrupt", "broken.json")
 
@@ -325,7 +325,7 @@ def test_a_store_with_sessions_in_a_folder_of_their_own_is_read_and_written(
     assert ids(run("--path", folder, "list").stdout) == ["s2", "s1"]
     (stats,) = objects(run("--path", folder, "stats", "--json").stdout)
     assert stats["sessions"] == 2
-    assert stats["bytes"]["sessions"] > 0
+    assert stats["storage"]["session_size"] > 0
     assert sorted(path.name for path in (folder / "sessions").iterdir()) == ["s1.json", "s2.json"]
 
 

@@ -8,14 +8,14 @@ from typing import Any
 
 import typer
 
-from sessionkeeper.cli.disk import DiskUsage, disk_usage
 from sessionkeeper.cli.options import JsonOption, PathOption
 from sessionkeeper.cli.output import print_json, print_pairs
 from sessionkeeper.cli.places import layout_name, open_for_reading, store_path
 from sessionkeeper.cli.text import iso
 from sessionkeeper.layout import Layout
-from sessionkeeper.session import SessionInfo
+from sessionkeeper.session import SessionInfo, StorageStats
 from sessionkeeper.storage.backend import Problem
+from sessionkeeper.storage.usage import measure
 
 
 def stats(
@@ -34,7 +34,7 @@ def stats(
     with open_for_reading(folder) as store:
         infos = list(store.iter_sessions())
         problems = store.last_recovery.problems
-        usage = disk_usage(Layout.of(store.path, layout_name(folder)))
+        usage = measure(Layout.of(store.path, layout_name(folder)))
     if as_json:
         print_json(_as_json(store.path, infos, usage, problems))
     else:
@@ -44,7 +44,7 @@ def stats(
 def _as_json(
     path: Path,
     infos: Sequence[SessionInfo],
-    usage: DiskUsage,
+    usage: StorageStats,
     problems: Sequence[Problem],
 ) -> dict[str, Any]:
     return {
@@ -54,7 +54,7 @@ def _as_json(
         "total_cost": math.fsum(info.total_cost for info in infos),
         "oldest": iso(min(info.created_at for info in infos)) if infos else None,
         "newest": iso(max(info.updated_at for info in infos)) if infos else None,
-        "bytes": asdict(usage),
+        "storage": asdict(usage),
         "problems": [
             {"kind": p.kind, "file": p.path.name, "detail": p.detail, "session_id": p.session_id}
             for p in problems
@@ -64,9 +64,9 @@ def _as_json(
 
 def _pairs(found: dict[str, Any]) -> list[tuple[str, str]]:
     problems = found.pop("problems")
-    sizes = found.pop("bytes")
+    storage = found.pop("storage")
     pairs = [(name, "" if value is None else str(value)) for name, value in found.items()]
-    pairs += [(f"bytes in {name}", str(size)) for name, size in sizes.items()]
+    pairs += [(name.replace("_", " "), str(number)) for name, number in storage.items()]
     pairs.append(("problems", str(len(problems))))
     pairs += [("problem", f"{p['kind']}: {p['file']}: {p['detail']}") for p in problems]
     return pairs

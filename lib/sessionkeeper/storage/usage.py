@@ -1,0 +1,70 @@
+"""How many files the parts of a store are, and their bytes; beside a live owner, as met."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sessionkeeper.layout import SUFFIX
+from sessionkeeper.session import StorageStats
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from sessionkeeper.layout import Layout
+
+
+def measure(layout: Layout) -> StorageStats:
+    """Add up the files of a store, without reading or remembering any.
+
+    Raises:
+        OSError: The folder cannot be listed.
+    """
+    sessions = _total(_session_files(layout.sessions))
+    backups = _total(_all_files(layout.backups))
+    trash = _total(_all_files(layout.trash))
+    quarantine = _total(_all_files(layout.quarantine))
+    journal = _total(_all_files(layout.journal))
+    parts = (sessions, backups, trash, quarantine, journal)
+    return StorageStats(
+        session_count=sessions[0],
+        session_size=sessions[1],
+        backup_count=backups[0],
+        backup_size=backups[1],
+        trash_size=trash[1],
+        quarantine_size=quarantine[1],
+        journal_size=journal[1],
+        total_size=sum(size for _, size in parts) + _total(_index_files(layout))[1],
+    )
+
+
+def _session_files(folder: Path) -> Iterator[Path]:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.endswith(SUFFIX) and not entry.name.startswith("."):
+                yield Path(entry.path)
+
+
+def _all_files(folder: Path) -> Iterator[Path]:
+    # os.walk passes over folders that vanish under it.
+    for parent, _, names in os.walk(folder):
+        yield from (Path(parent, name) for name in names)
+
+
+def _index_files(layout: Layout) -> Iterator[Path]:
+    return layout.index.parent.glob(f"{layout.index.name}*")
+
+
+def _total(paths: Iterable[Path]) -> tuple[int, int]:
+    count = size = 0
+    for path in paths:
+        try:
+            status = path.lstat()
+        except FileNotFoundError:
+            continue  # the owner moved it meanwhile
+        if stat.S_ISREG(status.st_mode):
+            count += 1
+            size += status.st_size
+    return count, size
