@@ -411,6 +411,15 @@ def test_close_fails_calls_and_returns_what_was_not_done() -> None:
     assert mailbox.take(1) == STOP
 
 
+def test_what_was_in_flight_at_the_close_can_be_reported_after_the_turn() -> None:
+    mailbox = make()
+    mailbox.put(cast("told"))
+    mailbox.take(1)
+    undone = mailbox.close(STOP)
+    assert mailbox.take(1) == STOP
+    assert messages(undone) == ["told"]
+
+
 @pytest.mark.parametrize("how", ["close", "seal", "drain"])
 def test_what_slips_into_a_mailbox_that_refuses_is_taken_back(how: str) -> None:
     for urgent in (False, True):

@@ -279,6 +279,7 @@ class Mailbox:
             self.closed = True
             self._refuse(reason)
             flying = [envelope for envelope in self._taken if envelope.in_flight]
+            self._taken = []  # the end of the turn must not drop what is reported now
             waiting = [*self._urgent, *self._remove(lambda _: True)]
             self._urgent.clear()
             self.stop = self.stop or reason
