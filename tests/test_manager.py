@@ -25,10 +25,10 @@ from sessionkeeper import (
 from sessionkeeper.testing import FakeClock, Fault, FaultyBackend, Injected
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from sessionkeeper.storage.backend import Backend
+    from sessionkeeper.storage.backend import Backend, Change
 
 
 @pytest.fixture
@@ -301,21 +301,57 @@ def test_a_medium_that_refuses_loses_nothing(folder: Path) -> None:
         assert (session.messages, session.status) == ([1, 2], "active")
 
 
-@pytest.mark.parametrize("happened", [True, False])
-def test_a_save_of_which_nobody_knows_happens_once(*, happened: bool, folder: Path) -> None:
+class Slow(FaultyBackend):
+    """Commits when it is told to."""
+
+    def __init__(self, inner: Backend) -> None:
+        super().__init__(inner)
+        self.go = threading.Event()
+        self.go.set()
+
+    def commit(self, batch: Sequence[Change]) -> None:
+        assert self.go.wait(10)
+        super().commit(batch)
+
+
+def test_a_save_that_happened_after_all_happens_once(folder: Path) -> None:
+    backends: list[Slow] = []
+
+    def wrap(backend: Backend) -> Backend:
+        backends.append(Slow(backend))
+        return backends[-1]
+
+    inject = Injected(wrap_backend=wrap)
+    with SessionStore.open(folder, watch=False, inject=inject, call_timeout=0.2) as store:
+        manager = SessionManager(store)
+        session_id = manager.start_session("Title")
+        manager.append([1])
+        backends[0].go.clear()
+        with pytest.raises(OutcomeUnknown):
+            manager.pause()
+        backends[0].go.set()
+        store.flush(timeout=10)
+        assert is_dirty(manager), "it does not know"
+        manager.append([2])
+        assert manager.force_save() is True
+        session = store.load_session(session_id)
+        assert (session.messages, session.status) == ([1, 2], "paused")
+        assert not is_dirty(manager)
+
+
+def test_a_save_that_did_not_happen_is_repeated(folder: Path) -> None:
     backends: list[FaultyBackend] = []
     with faulty(folder, backends) as store:
         manager = SessionManager(store)
         session_id = manager.start_session("Title")
         manager.append([1])
-        backends[0].fail(Fault("commit", OutcomeUnknown("nobody knows"), after=happened))
-        with pytest.raises(OutcomeUnknown):
-            manager.force_save()
-        assert manager.dirty
+        backends[0].fail(Fault("commit", OutcomeUnknown("nobody knows"), times=2))
+        for _ in range(2):
+            with pytest.raises(OutcomeUnknown):
+                manager.force_save()
         manager.append([2])
         assert manager.force_save() is True
         assert store.load_session(session_id).messages == [1, 2]
-        assert not manager.dirty
 
 
 def test_several_threads_append(store: SessionStore, manager: SessionManager) -> None:

@@ -118,7 +118,7 @@ class Transaction:
             count += fields.message_count
             cost = _sum(cost, fields.cost)
             chunks = chunks.extended(fields.added)
-        changed = self._next(record, request_id, command.key, count, cost)
+        changed = self._next(record, request_id, command.idempotency_key(), count, cost)
         document = replace(
             base,
             record=_with_fields(changed, fields),

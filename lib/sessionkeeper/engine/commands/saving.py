@@ -170,7 +170,7 @@ class AdvanceSession(Command[Saved]):
         state = self.state if self.state is KEEP else values.value(self.state)
         return replace(self, messages=messages, state=state)
 
-    def prepare(self) -> PreparedSave:
+    def prepare(self) -> PreparedAdvance:
         """See `Command.prepare`."""
         added, count, cost = encode_messages(self.messages)
         changes = SaveSession(
@@ -182,19 +182,23 @@ class AdvanceSession(Command[Saved]):
             summary=self.summary,
             status=self.status,
         ).prepare()
-        fields = replace(changes.fields, added=added, message_count=count, cost=cost)
-        return replace(changes, fields=fields, key=check_key(self.key))
+        return PreparedAdvance(
+            changes.session_id,
+            replace(changes.fields, added=added, message_count=count, cost=cost),
+            expected_generation=None,
+            cost_given=False,
+            key=check_key(self.key),
+        )
 
 
 @dataclass(frozen=True)
 class PreparedSave(Prepared[Saved]):
-    """See `SaveSession` and `AdvanceSession`."""
+    """See `SaveSession`."""
 
     session_id: str
     fields: Fields
     expected_generation: int | None
     cost_given: bool
-    key: str | None = None
     body: Body | None = None
 
     def large_messages(self) -> tuple[Chunk, ...] | None:
@@ -212,13 +216,20 @@ class PreparedSave(Prepared[Saved]):
         """See `Prepared.concerns`."""
         return self.session_id
 
-    def idempotency_key(self) -> str | None:
-        """See `Prepared.idempotency_key`."""
-        return self.key
-
     def apply(self, transaction: Transaction, request_id: str) -> Saved:
         """See `Prepared.apply`."""
         return transaction.save(self, request_id)
+
+
+@dataclass(frozen=True)
+class PreparedAdvance(PreparedSave):
+    """See `AdvanceSession`."""
+
+    key: str | None = None
+
+    def idempotency_key(self) -> str | None:
+        """See `Prepared.idempotency_key`."""
+        return self.key
 
 
 @dataclass(frozen=True, slots=True)
