@@ -6,6 +6,7 @@ import typer
 
 from sessionkeeper.cli.commands.demo import demo
 from sessionkeeper.cli.commands.doctor import doctor
+from sessionkeeper.cli.commands.export import export
 from sessionkeeper.cli.commands.import_ import import_
 from sessionkeeper.cli.commands.list_ import list_
 from sessionkeeper.cli.commands.search import search
@@ -70,6 +71,7 @@ def main(
 app.callback(help=help_of(main))(main)
 for name, command in (
     ("demo", demo),
+    ("export", export),
     ("import", import_),
     ("list", list_),
     ("show", show),
