@@ -62,7 +62,7 @@ from sessionkeeper.errors import (
     ValidationFailed,
 )
 from sessionkeeper.events import Event
-from sessionkeeper.manager import SessionManager
+from sessionkeeper.manager import AsyncSessionManager, SessionManager
 from sessionkeeper.messages import calculate_cost, count_turns, extract_session_id
 from sessionkeeper.processes.tree import ProcessInfo
 from sessionkeeper.receipts import Receipt
@@ -95,6 +95,7 @@ __all__ = [
     "Annotation",
     "AppendMessages",
     "AsyncReceipt",
+    "AsyncSessionManager",
     "AsyncSessionStore",
     "BackupInfo",
     "BackupsDamaged",

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
+    from sessionkeeper.config import Config
     from sessionkeeper.events import Event
     from sessionkeeper.processes.tree import ProcessInfo
     from sessionkeeper.receipts import Receipt
@@ -375,8 +376,7 @@ class AsyncSessionStore:
 
     async def clear(self) -> int:
         """Move all sessions to the trash that there are now; see `SessionStore.clear`."""
-        clearing = self._workers.submit(self._store.clear)
-        return await settled(clearing, lambda: _withdraw(clearing))
+        return await self._do(self._store.clear)
 
     async def backups(self, session_id: str) -> list[BackupInfo]:
         """The versions that were replaced and are kept; see `SessionStore.backups`."""
@@ -491,6 +491,11 @@ class AsyncSessionStore:
         return self._store.path
 
     @property
+    def config(self) -> Config:
+        """The settings in force; see `SessionStore.config`."""
+        return self._store.config
+
+    @property
     def last_recovery(self) -> RecoveryReport:
         """What the last recovery scan found."""
         return self._store.last_recovery
@@ -517,6 +522,11 @@ class AsyncSessionStore:
 
     def __repr__(self) -> str:
         return f"Async{self._store!r}"
+
+    async def _do(self, work: Callable[[], T]) -> T:
+        """Do something that changes sessions: once begun it is waited for."""
+        reply: Reply[T] = self._workers.submit(work)
+        return await settled(reply, lambda: _withdraw(reply))
 
     async def _run(self, work: Callable[[], T]) -> T:
         reply: Reply[T] = self._workers.submit(work)

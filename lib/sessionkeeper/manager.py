@@ -25,6 +25,7 @@ from sessionkeeper.session import ACTIVE, COMPLETED, KEEP, PAUSED, UNFINISHED, K
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from sessionkeeper.aio import AsyncSessionStore
     from sessionkeeper.clock import Clock
     from sessionkeeper.session import Annotation, Saved, Session, SessionEvent
     from sessionkeeper.store import SessionStore
@@ -359,3 +360,117 @@ class SessionManager:
         self._unsettled = None
         self._saved_at = self._clock.monotonic()
         return saved
+
+
+class AsyncSessionManager:
+    """A `SessionManager` for asyncio and trio; every method does what its namesake does.
+
+    Args:
+        store: Where sessions are kept.
+        auto_save_interval: Seconds between two saves that `check_auto_save` makes.
+        clock: Measures them.
+    """
+
+    def __init__(
+        self,
+        store: AsyncSessionStore,
+        *,
+        auto_save_interval: float = 30.0,
+        clock: Clock | None = None,
+    ) -> None:
+        self._do = store._do  # noqa: SLF001 - two sides of one façade
+        self._manager = SessionManager(
+            store._store,  # noqa: SLF001 - two sides of one façade
+            auto_save_interval=auto_save_interval,
+            clock=clock,
+        )
+
+    @property
+    def session_id(self) -> str | None:
+        """The session at work on, or None."""
+        return self._manager.session_id
+
+    @property
+    def dirty(self) -> bool:
+        """Whether something is not saved yet."""
+        return self._manager.dirty
+
+    async def start_session(
+        self,
+        description: str,
+        *,
+        session_id: str | None = None,
+        state: Any = None,
+        metadata: Mapping[str, Any] | Keep = KEEP,
+        tags: Iterable[str] = (),
+    ) -> str:
+        """Begin a session and save it; see `SessionManager.start_session`."""
+        return await self._do(
+            lambda: self._manager.start_session(
+                description,
+                session_id=session_id,
+                state=state,
+                metadata=metadata,
+                tags=tags,
+            ),
+        )
+
+    async def recover_session(self) -> str | None:
+        """Go on with what a crash left; see `SessionManager.recover_session`."""
+        return await self._do(self._manager.recover_session)
+
+    async def pause(self) -> Saved:
+        """Save the session as paused; see `SessionManager.pause`."""
+        return await self._do(self._manager.pause)
+
+    async def resume(self) -> Saved:
+        """Save the session as active; see `SessionManager.resume`."""
+        return await self._do(self._manager.resume)
+
+    async def stop_session(self) -> Session:
+        """Save the session as completed; see `SessionManager.stop_session`."""
+        return await self._do(lambda: self._manager.stop_session().decoded())
+
+    async def append(self, messages: Sequence[Any]) -> None:
+        """Collect messages; see `SessionManager.append`."""
+        await self._do(lambda: self._manager.append(messages))
+
+    async def change(
+        self,
+        *,
+        state: Any = KEEP,
+        metadata: Mapping[str, Any] | Keep = KEEP,
+        tags: Iterable[str] | Keep = KEEP,
+        title: str | Keep | None = KEEP,
+        summary: str | Keep | None = KEEP,
+    ) -> None:
+        """Collect changes of its fields; see `SessionManager.change`."""
+        await self._do(
+            lambda: self._manager.change(
+                state=state,
+                metadata=metadata,
+                tags=tags,
+                title=title,
+                summary=summary,
+            ),
+        )
+
+    async def annotate(self, text: str, kind: str = "note") -> Annotation:
+        """Save what was collected, and note something; see `SessionManager.annotate`."""
+        return await self._do(lambda: self._manager.annotate(text, kind))
+
+    async def add_event(self, kind: str, data: Any = None) -> SessionEvent:
+        """Save what was collected, and enter an event; see `SessionManager.add_event`."""
+        return await self._do(lambda: self._manager.add_event(kind, data))
+
+    async def force_save(self) -> bool:
+        """Save what was collected, now; see `SessionManager.force_save`."""
+        return await self._do(self._manager.force_save)
+
+    async def check_auto_save(self) -> bool:
+        """Save what was collected if that is due; see `SessionManager.check_auto_save`."""
+        return await self._do(self._manager.check_auto_save)
+
+    async def discard_changes(self) -> None:
+        """Forget what was not saved; see `SessionManager.discard_changes`."""
+        await self._do(self._manager.discard_changes)

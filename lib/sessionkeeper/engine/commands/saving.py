@@ -170,7 +170,7 @@ class AdvanceSession(Command[Saved]):
         state = self.state if self.state is KEEP else values.value(self.state)
         return replace(self, messages=messages, state=state)
 
-    def prepare(self) -> PreparedAdvance:
+    def prepare(self) -> PreparedSave:
         """See `Command.prepare`."""
         added, count, cost = encode_messages(self.messages)
         changes = SaveSession(
@@ -182,7 +182,7 @@ class AdvanceSession(Command[Saved]):
             summary=self.summary,
             status=self.status,
         ).prepare()
-        return PreparedAdvance(
+        return PreparedSave(
             changes.session_id,
             replace(changes.fields, added=added, message_count=count, cost=cost),
             expected_generation=None,
@@ -193,13 +193,14 @@ class AdvanceSession(Command[Saved]):
 
 @dataclass(frozen=True)
 class PreparedSave(Prepared[Saved]):
-    """See `SaveSession`."""
+    """See `SaveSession` and `AdvanceSession`."""
 
     session_id: str
     fields: Fields
     expected_generation: int | None
     cost_given: bool
     body: Body | None = None
+    key: str | None = None
 
     def large_messages(self) -> tuple[Chunk, ...] | None:
         """Its messages if they are too many to be written by the actor."""
@@ -216,20 +217,13 @@ class PreparedSave(Prepared[Saved]):
         """See `Prepared.concerns`."""
         return self.session_id
 
-    def apply(self, transaction: Transaction, request_id: str) -> Saved:
-        """See `Prepared.apply`."""
-        return transaction.save(self, request_id)
-
-
-@dataclass(frozen=True)
-class PreparedAdvance(PreparedSave):
-    """See `AdvanceSession`."""
-
-    key: str | None = None
-
     def idempotency_key(self) -> str | None:
         """See `Prepared.idempotency_key`."""
         return self.key
+
+    def apply(self, transaction: Transaction, request_id: str) -> Saved:
+        """See `Prepared.apply`."""
+        return transaction.save(self, request_id)
 
 
 @dataclass(frozen=True, slots=True)
