@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
 from sessionkeeper.engine.commands import Command, PreparedSave
@@ -39,16 +39,8 @@ class PreparedWhole(PreparedSave):
         for name, notes in (("annotations", annotations), ("events", events)):
             if len(notes) > MAX_NOTES:
                 raise InvalidValue(f"{len(notes)} bytes of {name} are more than {MAX_NOTES}")
-        return cls(
-            save.session_id,
-            save.fields,
-            save.expected_generation,
-            save.cost_given,
-            key=save.key,
-            body=save.body,
-            annotations=annotations,
-            events=events,
-        )
+        given = {f.name: getattr(save, f.name) for f in fields(PreparedSave)}
+        return cls(**given, annotations=annotations, events=events)
 
     @classmethod
     def of_document(cls, document: Document, expected_generation: int) -> PreparedWhole:
