@@ -36,6 +36,7 @@ class Config:
         retention_basis: What the age counts from: `completed`, the completion, or the last change
             while there is none; `updated`, the last change; `created`, the first save.
         max_sessions: Sessions beyond this number are trashed, oldest change first; None: no limit.
+        max_session_size: Bytes of messages and state that one session may have; None: no limit.
         cleanup_interval: How often the actor's timer runs the cleanup.
         trash_days: The grace of a deleted session before it is purged.
         cache_ttl: How long a session stays in the cache after it was last written or read in.
@@ -61,6 +62,7 @@ class Config:
     retention_days: float | None = None
     retention_basis: Basis = "completed"
     max_sessions: int | None = None
+    max_session_size: int | None = None
     cleanup_interval: float = 3600.0
     trash_days: float = 7.0
     cache_ttl: float = 300.0
@@ -77,9 +79,9 @@ class Config:
     reconcile_interval: float = 60.0
 
     def __post_init__(self) -> None:
-        for name in ("retention_days", "max_sessions"):
+        for name in ("retention_days", "max_sessions", "max_session_size"):
             if getattr(self, name) is not None:
-                _positive(name, getattr(self, name), whole=name == "max_sessions")
+                _positive(name, getattr(self, name), whole=name != "retention_days")
         for name in (
             "cleanup_interval",
             "trash_days",

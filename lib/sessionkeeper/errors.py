@@ -85,6 +85,12 @@ class InvalidQuery(SessionKeeperError, ValueError):
     default_hint = "Dates are `date` or aware `datetime`, limits are 0 or more, cursors are ours."
 
 
+class SessionTooLarge(SessionKeeperError, ValueError):
+    """The change would make a session larger than `max_session_size`; nothing was written."""
+
+    default_hint = "Begin another session, fork a part of it, or raise max_session_size."
+
+
 # --- The session is not as the caller assumed ---------------------------------------------
 
 

@@ -28,6 +28,7 @@ LIVE: Final = frozenset(
         "retention_days",
         "retention_basis",
         "max_sessions",
+        "max_session_size",
         "trash_days",
         "cleanup_interval",
         "cache_ttl",

@@ -7,7 +7,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from sessionkeeper.engine.commands import ABSENT
-from sessionkeeper.errors import Conflict, InvalidValue, SessionExists, SessionNotFound
+from sessionkeeper.errors import (
+    Conflict,
+    InvalidValue,
+    SessionExists,
+    SessionNotFound,
+    SessionTooLarge,
+)
 from sessionkeeper.session import COMPLETED, KEEP, Keep, Saved
 from sessionkeeper.storage.backend import Append, Put, Trash, fulfilled
 from sessionkeeper.storage.documents import (
@@ -74,13 +80,21 @@ class Transaction:
         lsn: The highest log sequence number used so far.
     """
 
-    def __init__(self, visible: Visible, lsn: int, clock: Clock, retention: Retention) -> None:
+    def __init__(
+        self,
+        visible: Visible,
+        lsn: int,
+        clock: Clock,
+        retention: Retention,
+        max_size: int | None = None,
+    ) -> None:
         self.changes: list[Change] = []
         self.superseded: list[Body] = []
         self.lsn = lsn
         self._visible = visible
         self._clock = clock
         self._retention = retention
+        self._max_size = max_size
         # Sessions as this transaction leaves them; None: deleted by it.
         self._pending: dict[str, Record | None] = {}
         # Where in `changes` the newest Put or Append of a pending session stands.
@@ -345,7 +359,25 @@ class Transaction:
         whole = at_hand and at_hand.with_appended(messages, changed)
         return self._enter(Append(changed, base, messages, whole))
 
+    def _require_room(self, change: Put | Append) -> None:
+        if self._max_size is None:
+            return
+        session_id = change.record.session_id
+        whole = change.document if isinstance(change, Put) else change.whole
+        if whole is None and isinstance(change, Append):
+            whole = change.upon(self._visible.document(session_id))
+        if whole is None or whole.size <= self._max_size:
+            return
+        before = self.document(session_id)
+        # One that was larger before, under another limit, may still be tagged, or shortened.
+        if before is None or whole.size > before.size:
+            raise SessionTooLarge(
+                f"session {session_id!r} would have {whole.size} bytes, more than {self._max_size}",
+                session_id=session_id,
+            )
+
     def _enter(self, change: Put | Append) -> Saved:
+        self._require_room(change)
         record = change.record
         session_id = record.session_id
         index = self._latest.get(session_id)

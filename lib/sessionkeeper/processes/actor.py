@@ -235,7 +235,13 @@ class SessionStoreActor(GenServer):
 
     def _transaction(self) -> Transaction:
         parts = self._parts
-        return Transaction(parts.view, parts.view.lsn, parts.clock, parts.settings.retention)
+        return Transaction(
+            parts.view,
+            parts.view.lsn,
+            parts.clock,
+            parts.settings.retention,
+            parts.settings.config.max_session_size,
+        )
 
     def _refuse(self, envelope: Envelope, error: SessionKeeperError) -> None:
         command = envelope.message.command
