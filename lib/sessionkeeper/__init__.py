@@ -1,6 +1,6 @@
 """A supervised, durable session store, embedded as a library."""
 
-from sessionkeeper.aio import AsyncReceipt, AsyncSessionStore
+from sessionkeeper.aio import AsyncReceipt, AsyncSessionStore, AsyncWatch
 from sessionkeeper.bridges import cancelled_outcome
 from sessionkeeper.config import Config
 from sessionkeeper.engine.commands import (
@@ -27,6 +27,7 @@ from sessionkeeper.engine.commands import (
     UndeleteSession,
     UnpinSession,
 )
+from sessionkeeper.engine.watching import SessionChange, Watch
 from sessionkeeper.errors import (
     BackupsDamaged,
     Conflict,
@@ -98,6 +99,7 @@ __all__ = [
     "AsyncReceipt",
     "AsyncSessionManager",
     "AsyncSessionStore",
+    "AsyncWatch",
     "BackupInfo",
     "BackupsDamaged",
     "Changes",
@@ -144,6 +146,7 @@ __all__ = [
     "SaveSession",
     "Saved",
     "Session",
+    "SessionChange",
     "SessionEvent",
     "SessionExists",
     "SessionInfo",
@@ -168,6 +171,7 @@ __all__ = [
     "UnpinSession",
     "UnreadFailures",
     "ValidationFailed",
+    "Watch",
     "calculate_cost",
     "cancelled_outcome",
     "check_store",

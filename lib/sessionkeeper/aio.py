@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 from uuid import uuid4
@@ -16,6 +17,7 @@ from sessionkeeper.engine.commands import (
     Cleanup,
     Command,
     Configure,
+    CountSessions,
     DeleteSession,
     EraseSession,
     ForkSession,
@@ -29,7 +31,8 @@ from sessionkeeper.engine.commands import (
     UnpinSession,
     rewinding,
 )
-from sessionkeeper.errors import Conflict, NotExecuted, SessionNotFound
+from sessionkeeper.engine.watching import EARLY
+from sessionkeeper.errors import Conflict, NotExecuted, SessionNotFound, StoreClosed
 from sessionkeeper.otp import Reply
 from sessionkeeper.receipts import translated
 from sessionkeeper.session import KEEP, Annotation, Erased, Keep, Removal, Saved, SessionEvent
@@ -44,6 +47,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from sessionkeeper.config import Config
+    from sessionkeeper.engine.watching import SessionChange, Watch
     from sessionkeeper.events import Event
     from sessionkeeper.processes.tree import ProcessInfo
     from sessionkeeper.receipts import Receipt
@@ -140,6 +144,50 @@ class AsyncReceipt(Generic[T]):
     def done(self) -> bool:
         """Whether the answer is there."""
         return self._receipt.done()
+
+
+class AsyncWatch:
+    """A `Watch` for event loops: iterate over it with `async for`."""
+
+    def __init__(self, store: AsyncSessionStore, watch: Watch) -> None:
+        self._store = store
+        self._watch = watch
+
+    async def next(self) -> SessionChange | None:
+        """Wait for a change; None if none will follow."""
+        while not self._watch.ended:
+            await read(self._watch.arrival())
+            taken = self._watch.take()
+            if taken is not None:
+                if taken[1] in EARLY:
+                    with contextlib.suppress(StoreClosed):
+                        await self._store.ask(CountSessions())
+                return self._watch.describe(*taken)
+        return None
+
+    def close(self) -> None:
+        """End it; whoever waits is woken."""
+        self._watch.close()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> SessionChange:
+        change = await self.next()
+        if change is None:
+            raise StopAsyncIteration
+        return change
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
 
 
 class AsyncSessionStore:
@@ -519,6 +567,10 @@ class AsyncSessionStore:
     def subscribe(self, callback: Callable[[Event], None]) -> Callable[[], None]:
         """Call `callback` for every event, in the store's thread; see `SessionStore.subscribe`."""
         return self._store.subscribe(callback)
+
+    def watch(self, session_id: str | None = None) -> AsyncWatch:
+        """Wait for sessions to change; see `SessionStore.watch`."""
+        return AsyncWatch(self, self._store.watch(session_id))
 
     def __repr__(self) -> str:
         return f"Async{self._store!r}"

@@ -40,6 +40,7 @@ from sessionkeeper.engine.query import Query, position
 from sessionkeeper.engine.validation import INTEGRITY, check_validators, issues_of, require_valid
 from sessionkeeper.engine.values import Values
 from sessionkeeper.engine.view import View
+from sessionkeeper.engine.watching import Watch
 from sessionkeeper.errors import (
     Conflict,
     InvalidConfig,
@@ -1094,6 +1095,32 @@ class SessionStore:
             A function that ends the subscription.
         """
         return self._events.subscribe(callback)
+
+    def watch(self, session_id: str | None = None) -> Watch:
+        """Wait for sessions to change, by whomever: iterate over it, or call its `next`.
+
+        A session that changes several times before anybody looks is given once, as it is then.
+        The iteration ends when the store is closed; `close`, or a `with` block, ends it earlier.
+
+        Args:
+            session_id: Only this session, which need not exist yet; None for all.
+
+        Raises:
+            StoreReadOnly: A store that was opened for reading only is told of no changes.
+            StoreClosed: The store is closed.
+        """
+        checked = None if session_id is None else check_session_id(session_id)
+        tree = self._writer()
+        watch = Watch(self._events.subscribe, self._view.record, self._settle, checked)
+        if self._closed or tree.exit_reason is not None:
+            watch.close()
+            raise StoreClosed("the store is closed")
+        return watch
+
+    def _settle(self) -> None:
+        """Wait until the actor is done with what it is at; not if it has ended."""
+        with contextlib.suppress(StoreClosed):
+            self.ask(CountSessions())
 
     def __repr__(self) -> str:
         return f"SessionStore({str(self._path)!r}, {self.info().state})"
