@@ -180,6 +180,7 @@ class SessionStore:
         self._left_open_at: int | None = None
         self._validators = validators
         self._values = values
+        self._converts = values != PLAIN
         self._events = events
         self._view = view
         self._tree = tree
@@ -1126,7 +1127,7 @@ class SessionStore:
         return f"SessionStore({str(self._path)!r}, {self.info().state})"
 
     def _prepared(self, command: Command[T]) -> Prepared[T]:
-        if self._values != PLAIN:
+        if self._converts:
             command = command.converted(self._values)
         prepared = command.prepare()
         if self._validators:

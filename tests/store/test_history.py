@@ -306,14 +306,16 @@ def test_a_rewind_to_a_version_that_is_kept(store: SessionStore) -> None:
     store.save_session("s1", [1, RESULT], state={"a": 1}, tags=["t"])
     store.save_session("s1", ["other"], state=None, tags=[])
     store.append("s1", ["more"])
-    assert [backup.generation for backup in store.backups("s1")] == [1]
+    store.pin("s1")
+    assert [backup.generation for backup in store.backups("s1")][-1] == 1
     saved = store.rewind("s1", generation=1)
-    assert (saved.generation, saved.message_count) == (4, 2)
+    assert (saved.generation, saved.message_count) == (5, 2)
     session = store.load_session("s1")
     assert (session.messages, session.state, session.tags) == ([1, RESULT], {"a": 1}, ("t",))
     assert session.total_cost == 0.25
+    assert session.pinned, "going back does not take the protection away"
     with pytest.raises(NoBackup):
-        store.rewind("s1", generation=3)
+        store.rewind("s1", generation=9)
 
 
 def test_a_rewind_goes_to_one_point(store: SessionStore) -> None:

@@ -46,6 +46,8 @@ class RestoreBackup(Command[Saved], Prepared[Saved]):
             document.record,
             generation=current.generation,
             persisted_until=current.persisted_until,
+            # Like the promise above it is about the session, not about one version of it.
+            pinned=current.pinned,
             requests=current.requests,
         )
         return transaction.put(replace(document, record=record), request_id)
