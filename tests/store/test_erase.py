@@ -83,6 +83,7 @@ def test_nothing_is_left(folder: Path, durability: Level) -> None:
         assert len(store) == 120
     assert traces(folder) == []
     with SessionStore.open(folder, watch=False, durability=durability) as store:
+        assert store.last_recovery.problems == []
         assert len(store) == 120
         assert store.load_session("other-1").messages == ["kept", 1, "again"]
         assert store.load_session("other-119").messages == ["kept", 119]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import tempfile
 from dataclasses import dataclass, field, replace
@@ -20,7 +21,7 @@ from hypothesis.stateful import (
     rule,
 )
 
-from sessionkeeper import Conflict, SessionExists, SessionNotFound, SessionStore
+from sessionkeeper import Conflict, InvalidValue, SessionExists, SessionNotFound, SessionStore
 from sessionkeeper.testing import Fault, FaultyFileSystem, Injected, InjectedCrash, crash_actor
 
 ids = st.sampled_from(["a", "A", "b:c", "x" * 300, "é"])
@@ -38,6 +39,8 @@ class Model:
     messages: list[Any]
     state: Any = None
     tags: tuple[str, ...] = ()
+    pinned: bool = False
+    notes: tuple[str, ...] = ()
     keys: dict[str, int] = field(default_factory=dict)
 
 
@@ -140,6 +143,134 @@ class StoreMachine(RuleBasedStateMachine):
             self.store.undelete_session(session_id)
             self.model[session_id] = replace(back, generation=back.generation + 1)
 
+    # --- what changes little, or much ---------------------------------------------------------
+
+    @rule(session_id=ids, tags=st.sets(st.sampled_from(["t", "u", "v"]), min_size=1))
+    def add_tags(self, session_id: str, tags: set[str]) -> None:
+        before = self.model.get(session_id)
+        if before is None:
+            with pytest.raises(SessionNotFound):
+                self.store.add_tags(session_id, tags)
+            return
+        added = [tag for tag in tags if tag not in before.tags]
+        saved = self.store.add_tags(session_id, tags)
+        assert saved.generation == before.generation + bool(added)
+        self.model[session_id] = replace(
+            before,
+            generation=saved.generation,
+            tags=(*before.tags, *added),
+        )
+
+    @rule(session_id=ids, tag=st.sampled_from(["t", "u", "v"]))
+    def remove_tag(self, session_id: str, tag: str) -> None:
+        before = self.model.get(session_id)
+        if before is None:
+            with pytest.raises(SessionNotFound):
+                self.store.remove_tags(session_id, [tag])
+            return
+        saved = self.store.remove_tags(session_id, [tag])
+        assert saved.generation == before.generation + (tag in before.tags)
+        tags = tuple(one for one in before.tags if one != tag)
+        self.model[session_id] = replace(before, generation=saved.generation, tags=tags)
+
+    @rule(session_id=ids, pinned=st.booleans())
+    def pin(self, session_id: str, pinned: bool) -> None:  # noqa: FBT001 - drawn
+        before = self.model.get(session_id)
+        call = self.store.pin if pinned else self.store.unpin
+        if before is None:
+            with pytest.raises(SessionNotFound):
+                call(session_id)
+            return
+        saved = call(session_id)
+        assert saved.generation == before.generation + (pinned != before.pinned)
+        self.model[session_id] = replace(before, generation=saved.generation, pinned=pinned)
+
+    @rule(session_id=ids, text=st.sampled_from(["first", "ü"]))
+    def annotate(self, session_id: str, text: str) -> None:
+        before = self.model.get(session_id)
+        if before is None:
+            with pytest.raises(SessionNotFound):
+                self.store.annotate(session_id, text)
+            return
+        self.store.annotate(session_id, text)
+        self.model[session_id] = replace(
+            before,
+            generation=before.generation + 1,
+            notes=(*before.notes, text),
+        )
+
+    @rule(session_id=ids, new_id=ids)
+    def rename(self, session_id: str, new_id: str) -> None:
+        before = self.model.get(session_id)
+        if before is None or new_id in self.model:
+            with pytest.raises((SessionNotFound, SessionExists)):
+                self.store.rename_session(session_id, new_id)
+            return
+        saved = self.store.rename_session(session_id, new_id)
+        assert saved.generation == before.generation + 1
+        self.trash[session_id] = self.model.pop(session_id)
+        self.model[new_id] = replace(before, generation=saved.generation)
+
+    @rule(session_id=ids, new_id=ids, at=st.none() | st.integers(0, 3))
+    def fork(self, session_id: str, new_id: str, at: int | None) -> None:
+        before = self.model.get(session_id)
+        if before is None or new_id in self.model or (at or 0) > len(before.messages):
+            with pytest.raises((SessionNotFound, SessionExists, InvalidValue)):
+                self.store.fork_session(session_id, new_id, at=at)
+            return
+        assert self.store.fork_session(session_id, new_id, at=at).generation == 1
+        self.model[new_id] = Model(1, before.messages[:at], before.state, before.tags)
+
+    @rule(session_id=ids, message=st.integers(0, 3))
+    def rewind(self, session_id: str, message: int) -> None:
+        before = self.model.get(session_id)
+        if before is None or message > len(before.messages):
+            with pytest.raises((SessionNotFound, InvalidValue)):
+                self.store.rewind(session_id, message=message)
+            return
+        saved = self.store.rewind(session_id, message=message)
+        assert saved.generation == before.generation + (message < len(before.messages))
+        self.model[session_id] = replace(
+            before,
+            generation=saved.generation,
+            messages=before.messages[:message],
+        )
+
+    @rule(session_id=ids)
+    def restore(self, session_id: str) -> None:
+        """Of a session that is there, what was replaced last and is kept."""
+        backups = self.store.backups(session_id)
+        before = self.model.get(session_id)
+        if before is None or not backups:
+            return
+        assert backups[0].generation < before.generation
+        saved = self.store.restore(session_id)
+        assert saved.generation == before.generation + 1
+        session = self.store.load_session(session_id)
+        self.model[session_id] = replace(
+            before,
+            generation=saved.generation,
+            messages=session.messages,
+            state=session.state,
+            tags=session.tags,
+            pinned=session.info.pinned,
+            notes=tuple(note.text for note in session.annotations),
+        )
+
+    @precondition(lambda self: len(self.model) > 2)
+    @rule()
+    def clear(self) -> None:
+        assert self.store.clear() == len(self.model)
+        self.trash.update(self.model)
+        self.model.clear()
+
+    @rule(session_id=ids)
+    def erase(self, session_id: str) -> None:
+        self.fs.heal()
+        self.store.erase_session(session_id)
+        self.model.pop(session_id, None)
+        self.trash.pop(session_id, None)
+
     def may_crash(self) -> None:
         # Each crash in a row is followed by a longer pause; a new store begins anew.
         if self.crashes >= 3:
@@ -212,12 +343,15 @@ class StoreMachine(RuleBasedStateMachine):
             assert session.messages == expected.messages
             assert session.state == expected.state
             assert session.tags == expected.tags
+            assert session.info.pinned == expected.pinned
+            assert tuple(note.text for note in session.annotations) == expected.notes
             assert session.generation == expected.generation
 
 
 StoreMachine.TestCase.settings = settings(
-    max_examples=25,
-    stateful_step_count=25,
+    # The gate takes more of both.
+    max_examples=int(os.environ.get("MODEL_EXAMPLES", "25")),
+    stateful_step_count=int(os.environ.get("MODEL_STEPS", "25")),
     deadline=None,
 )
 TestModel = StoreMachine.TestCase

@@ -291,13 +291,16 @@ class Journal:
         """
         if self._live:
             raise AssertionError("the journal holds frames that are needed")
-        before = [*self._used, *self._free]
+        before, oldest = [*self._used, *self._free], self._oldest
         self._leave_active()
         self._used, self._free = [], []
+        # The frame that retired the last ones goes too; the next one says that it is the first.
+        self._oldest = self._sequence + 1
         try:
             self.append([])
         except JournalFailed:
             self._used += before
+            self._oldest = oldest
             raise
         for segment in before:
             self._fs.unlink(segment.path)
