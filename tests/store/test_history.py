@@ -14,7 +14,9 @@ from sessionkeeper import (
     DeleteSession,
     InvalidSessionId,
     InvalidValue,
+    NewerVersion,
     NoBackup,
+    PathBlocked,
     RenameSession,
     SaveSession,
     SessionExists,
@@ -28,6 +30,7 @@ from sessionkeeper.testing import (
     FakeClock,
     Fault,
     FaultyBackend,
+    FaultyFileSystem,
     Injected,
     InjectedCrash,
 )
@@ -358,3 +361,50 @@ def test_a_long_session_is_forked_and_rewound(
     store.rewind("s1", message=1002)
     assert store.load_session("s2").messages == messages[:1001]
     assert store.load_session("s1").messages == messages[:1002]
+
+
+@pytest.mark.parametrize("durability", ["journal", "file"])
+def test_what_stands_in_the_way_of_the_new_name_is_left_alone(
+    durability: str,
+    folder: Path,
+) -> None:
+    with SessionStore.open(folder, watch=False) as store:
+        store.save_session("s1", [1])
+    (folder / "taken.json").mkdir()
+    newer = b'{"format":"sessionkeeper","version":9,"session_id":"newer","messages":[]}'
+    (folder / "newer.json").write_bytes(newer)
+    with SessionStore.open(folder, watch=False, durability=durability) as store:
+        for target in ("taken", "newer"):
+            with pytest.raises((PathBlocked, NewerVersion)):
+                store.rename_session("s1", target)
+            with pytest.raises((PathBlocked, NewerVersion)):
+                store.fork_session("s1", target)
+        assert store.load_session("s1").messages == [1]
+        assert store.load_session("s1").generation == 1
+        assert len(store) == 1
+    assert (folder / "taken.json").is_dir()
+    assert (folder / "newer.json").read_bytes() == newer
+
+
+@pytest.mark.parametrize("point", ["before", "after"])
+def test_a_rename_that_is_cut_off_at_every_step(point: str, tmp_path: Path) -> None:
+    """The process goes on with what it finds: one name, and all of the content."""
+    for durability in ("journal", "file"):
+        for operation in ("write_new", "replace", "sync_folder", "make_folder", "write_at"):
+            for skip in range(4):
+                folder = tmp_path / f"{durability}-{operation}-{skip}"
+                fs = FaultyFileSystem()
+                with SessionStore.open(
+                    folder, watch=False, durability=durability, inject=Injected(fs=fs)
+                ) as store:
+                    store.save_session("old", [1, 2])
+                    store.append("old", [3])
+                    error = InjectedCrash("here")
+                    fs.fail(Fault(operation, error, skip=skip, after=point == "after"))
+                    assert store.rename_session("old", "new").generation == 3
+                    fs.heal()
+                    assert [info.session_id for info in store.list_sessions()] == ["new"]
+                    assert store.load_session("new").messages == [1, 2, 3]
+                with SessionStore.open(folder, watch=False) as store:
+                    assert [info.session_id for info in store.list_sessions()] == ["new"]
+                    assert store.undelete_session("old").message_count == 3
