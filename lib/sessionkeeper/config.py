@@ -23,11 +23,14 @@ class Config:
     """The settings of one store. Times are seconds unless the name says days.
 
     Attributes:
-        path: The store's folder, absolute.
-        layout: `flat`, or `rooted` for sessions/ and backups/ side by side.
+        path: The store's folder, or its single file, absolute.
+        layout: `flat`; `rooted` for sessions/ and backups/ side by side; or `single` for all
+            sessions in one file, up to 10,000 of them and 64 MiB, for each change writes it anew.
+            Its backups are the files replaced last, and `path` may name the file itself.
         durability: `journal`: a change is answered when it is durable in the journal. `file`:
             after its own file's fsync, rename and directory fsync. `os`: when the system has it;
-            the journal is synced every second. `memory`: nothing touches the disk.
+            the journal is synced every second. `memory`: nothing touches the disk. The layout
+            `single` has no journal: there the first three all mean `file`.
         persistence: False is `durability="memory"`, as a switch.
         recovery: `fallback`: what is damaged is set aside, and the newest valid version brought
             back. `strict`: a store of which anything is damaged is not opened, nor changed.

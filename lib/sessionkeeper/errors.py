@@ -262,6 +262,15 @@ class StorageFailed(StoreError):
     default_hint = "Free space or repair the medium, then repeat the call."
 
 
+class StoreFull(StoreError):
+    """The single file would hold more than it may; nothing was written."""
+
+    default_hint = (
+        "Delete sessions, or move to a store of layout='flat', which has no such bound: export "
+        "this one, and import it there."
+    )
+
+
 class StoreBusy(StoreError):
     """The mailbox stayed full for the whole timeout; nothing was queued."""
 

@@ -14,10 +14,11 @@ from sessionkeeper.errors import InvalidSessionId
 if TYPE_CHECKING:
     from pathlib import Path
 
-LayoutName = Literal["flat", "rooted"]
+LayoutName = Literal["flat", "rooted", "single"]
 
 SUFFIX = ".json"
 PRIVATE_FOLDER = ".sessionkeeper"
+SINGLE_FILE = f"sessions{SUFFIX}"
 FILE_MODE = 0o600
 FOLDER_MODE = 0o700
 
@@ -108,6 +109,15 @@ def belongs(stem: str, session_id: str) -> bool:
     return stem in (plain_stem(session_id), hashed_stem(session_id))
 
 
+# In here a folder for the single file, of the same name, holds the versions that were replaced.
+_KEPT_FILES = "single"
+
+
+def _is_kept_for(file: Path) -> bool:
+    """Whether that path is the single file of the store around it."""
+    return (file.parent / PRIVATE_FOLDER / _KEPT_FILES / file.name).is_dir()
+
+
 @dataclass(frozen=True, slots=True)
 class Layout:
     """Every folder and file of one store.
@@ -117,16 +127,20 @@ class Layout:
         sessions: Where the `{id}.json` files lie.
         backups: Where replaced and conflicting versions lie, one folder for each session.
         private: The store's own folder; nothing in it is ever a session.
+        file: The file that all sessions lie in; None if each has its own.
     """
 
     root: Path
     sessions: Path
     backups: Path
     private: Path
+    file: Path | None = None
 
     @classmethod
     def of(cls, root: Path, name: LayoutName) -> Layout:
-        """The layout called `name` below `root`."""
+        """The layout called `name` below `root`, which for `single` may name the file itself."""
+        if name == "single":
+            return cls._single(root)
         private = root / PRIVATE_FOLDER
         if name == "rooted":
             return cls(root, root / "sessions", root / "backups", private)
@@ -138,7 +152,26 @@ class Layout:
         flat, rooted = cls.of(root, "flat"), cls.of(root, "rooted")
         if flat.backups.is_dir():
             return "flat"
+        if cls.single_file_of(root) is not None or _is_kept_for(root):
+            return "single"
         return "rooted" if rooted.private.is_dir() and rooted.backups.is_dir() else None
+
+    @classmethod
+    def _single(cls, root: Path) -> Layout:
+        file = root
+        if root.suffix != SUFFIX or root.is_dir():
+            file = cls.single_file_of(root) or root / SINGLE_FILE
+        private = file.parent / PRIVATE_FOLDER
+        return cls(file.parent, file.parent, private / _KEPT_FILES / file.name, private, file)
+
+    @classmethod
+    def single_file_of(cls, folder: Path) -> Path | None:
+        """The file in which the store of that folder keeps all sessions; None if it has none."""
+        try:
+            kept = sorted((folder / PRIVATE_FOLDER / _KEPT_FILES).iterdir())
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        return folder / kept[0].name if kept else None
 
     @property
     def journal(self) -> Path:
@@ -186,7 +219,7 @@ class Layout:
             self.root,
             self.sessions,
             self.private,
-            self.journal,
+            *(() if self.file is not None else (self.journal,)),
             self.backups,
             self.trash,
             self.quarantine,

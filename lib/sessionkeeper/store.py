@@ -74,6 +74,7 @@ from sessionkeeper.settings import PATH_VARIABLE, Layers, from_environment, know
 from sessionkeeper.storage.configfile import ConfigFile
 from sessionkeeper.storage.platform import FileSystem
 from sessionkeeper.storage.reader import FolderReader
+from sessionkeeper.storage.single import SingleFileReader
 from sessionkeeper.storage.usage import measure
 
 if TYPE_CHECKING:
@@ -272,7 +273,8 @@ class SessionStore:
         if config.in_memory or not layout.private.is_dir():
             raise StoreNotFound(f"there is no store at {config.path}", path=config.path)
         clock = injected.clock or SystemTime()
-        reader = FolderReader(layout, injected.fs or FileSystem(), clock)
+        kind = FolderReader if layout.file is None else SingleFileReader
+        reader = kind(layout, injected.fs or FileSystem(), clock)
         # The owner replaces files without telling us: nothing may be served from a cache.
         cache = SessionCache(1, config.cache_ttl, clock)
 
@@ -1171,13 +1173,24 @@ def _layers(
     if unknown:
         raise TypeError(f"unknown setting {unknown[0]!r}; known are {', '.join(known())}")
     root = _resolved(given)
-    # Where it lies depends on no setting.
-    stored = ConfigFile(fs, Layout.of(root, "flat")).read()
+    # Where it lies depends on no setting, only on what the path names.
+    stored = ConfigFile(fs, Layout.of(root, Layout.found_in(root) or "flat")).read()
     return Layers(root, stored, {**from_environment(os.environ), **settings})
 
 
 def _check_layout(config: Config) -> None:
-    found = None if config.in_memory else Layout.found_in(config.path)
+    if config.in_memory:
+        return
+    layout = Layout.of(config.path, config.layout)
+    # The path of a single file may be that of a store, or be inside one.
+    found = Layout.found_in(config.path) or (layout.file and Layout.found_in(layout.root))
+    there = Layout.single_file_of(layout.root)
+    if found == config.layout == "single" and layout.file != there:
+        raise InvalidConfig(
+            f"the store in {layout.root} keeps its sessions in another file",
+            path=layout.file,
+            hint=f"Open it as {there}.",
+        )
     if found not in (None, config.layout):
         raise InvalidConfig(
             f"the store at {config.path} is laid out {found!r}, not {config.layout!r}",

@@ -10,6 +10,7 @@ from sessionkeeper.storage.file import FileBackend
 from sessionkeeper.storage.folder import prepare_folders
 from sessionkeeper.storage.memory import MemoryBackend
 from sessionkeeper.storage.platform import FileSystem
+from sessionkeeper.storage.single import SingleFileBackend
 from sessionkeeper.testing import CASES, FaultyBackend, backend_conformance
 
 if TYPE_CHECKING:
@@ -26,14 +27,22 @@ def file_backend(root: Path, layout: LayoutName = "flat") -> FileBackend:
     return FileBackend(folders, SystemClock())
 
 
+def single_file_backend(root: Path) -> SingleFileBackend:
+    folders = Layout.of(root, "single")
+    prepare_folders(FileSystem(), folders)
+    return SingleFileBackend(folders, SystemClock())
+
+
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__.strip("_"))
-@pytest.mark.parametrize("kind", ["flat", "rooted", "memory", "wrapped"])
+@pytest.mark.parametrize("kind", ["flat", "rooted", "single", "memory", "wrapped"])
 def test_backend(kind: str, case: Callable[[Backend], None], tmp_path: Path) -> None:
     backend: Backend
     if kind == "flat":
         backend = file_backend(tmp_path, "flat")
     elif kind == "rooted":
         backend = file_backend(tmp_path, "rooted")
+    elif kind == "single":
+        backend = single_file_backend(tmp_path)
     else:
         backend = FaultyBackend(MemoryBackend()) if kind == "wrapped" else MemoryBackend()
     case(backend)

@@ -44,6 +44,7 @@ from sessionkeeper.storage.lock import FolderLock
 from sessionkeeper.storage.memory import MemoryBackend
 from sessionkeeper.storage.platform import FileSystem, Signature
 from sessionkeeper.storage.reader import FolderReader
+from sessionkeeper.storage.single import SingleFileBackend, SingleFileReader, read_published
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -201,6 +202,9 @@ class StoreTree:
         def is_edited(path: Path) -> bool:
             """Whether a file in which bytes were changed has another signature too, or none."""
             status = fs.status(path)
+            if path == self.layout.file:
+                published = read_published(fs, self.layout)
+                return status is None or published != Signature.of(status)
             before = known.get(path.stem)
             return path.parent == self.layout.sessions and (
                 status is None or before is None or before.signature != Signature.of(status)
@@ -226,6 +230,16 @@ class StoreTree:
         self._catalog = Catalog(index, self.config.call_timeout)
         tell, backups = self.events.publish, self.config.max_backups
         repairs = self.config.recovery == "fallback"
+        if self.layout.file is not None:
+            return SingleFileBackend(
+                self.layout,
+                self.clock,
+                fs=fs,
+                max_backups=backups,
+                repairs=repairs,
+                on_event=tell,
+                recall=index.recall,
+            )
         if self.config.durability == "file":
             return FileBackend(
                 self.layout,
@@ -254,11 +268,11 @@ class StoreTree:
         self.config = config
         self.view.cache.resize(config.cache_bytes, config.cache_ttl)
         self.view.wait_at_most(config.call_timeout)
-        if isinstance(self._own, SessionFolder):
+        if isinstance(self._own, SessionFolder | SingleFileBackend):
             self._own.keep_backups(config.max_backups)
 
     def _indexing_of(self, backend: Backend) -> Indexing | None:
-        if self._catalog is None or not isinstance(backend, FolderReader):
+        if self._catalog is None or not isinstance(backend, FolderReader | SingleFileReader):
             return None
         return Indexing(self._catalog, self.view, backend.published, self.events.publish)
 

@@ -53,7 +53,8 @@ class _Collector(FileSystemEventHandler):
         if event.event_type in ("opened", "closed_no_write"):
             return
         names = {_base(event.src_path), _base(event.dest_path)}
-        names = {n for n in names if n.endswith(SUFFIX) and not n.startswith(".")}
+        # Also hidden ones: the single file of a store may be one.
+        names = {name for name in names if name.endswith(SUFFIX)}
         if not names:
             return
         with self._lock:

@@ -33,8 +33,10 @@ from sessionkeeper.storage.documents import decode_document
 from sessionkeeper.storage.examine import Valid, examine
 from sessionkeeper.storage.frames import BLOCK, HEADER, frames_in, journal_id_of, looks_begun
 from sessionkeeper.storage.journal import Journal, segment_paths
+from sessionkeeper.storage.keptfiles import is_kept_file
 from sessionkeeper.storage.lock import read_holder
-from sessionkeeper.storage.platform import FileSystem, Signature
+from sessionkeeper.storage.onefile import decode_file
+from sessionkeeper.storage.platform import FileSystem, NotRegularError, Signature
 from sessionkeeper.storage.replay import Entries, Hands, replay
 from sessionkeeper.storage.trash import TrashFolder
 
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
     from sessionkeeper.storage.entries import ReferenceEntry, TrashEntry
     from sessionkeeper.storage.frames import Frame
     from sessionkeeper.storage.journal import Log
+    from sessionkeeper.storage.onefile import Contents
     from sessionkeeper.storage.pending import Pending
 
 FindingKind = Literal[
@@ -143,12 +146,16 @@ class _Check:
     def findings(self) -> Iterator[Finding]:
         yield from self._check_folders()
         yield from self._check_owner()
-        yield from self._check_journal()
-        for path in self._paths_in(self._layout.sessions):
-            if path.name.endswith(SUFFIX) and not path.name.startswith("."):
-                yield from self._check_session(path)
-        yield from self._check_replay()
-        yield from self._check_backups()
+        if self._layout.file is not None:
+            yield from self._check_file_of_many(self._layout.file)
+            yield from self._check_kept_files()
+        else:
+            yield from self._check_journal()
+            for path in self._paths_in(self._layout.sessions):
+                if path.name.endswith(SUFFIX) and not path.name.startswith("."):
+                    yield from self._check_session(path)
+            yield from self._check_replay()
+            yield from self._check_backups()
         yield from self._check_trash()
         yield from self._check_temporaries()
         yield from self._check_quarantine()
@@ -287,6 +294,49 @@ class _Check:
         """Whether the store wrote it once: a hand-made file has neither number nor checksum."""
         numbered = found.document.record.lsn > 0
         return numbered or b'"checksum"' in b"".join(self._fs.read(path)[0])[-_TAIL:]
+
+    def _check_file_of_many(self, path: Path) -> Iterator[Finding]:
+        """Report what is wrong with a file of the layout `single`."""
+        yield from self._check_mode(path)
+        try:
+            contents = decode_file(b"".join(self._fs.read(path)[0]), self._clock.now())
+        except FileNotFoundError:
+            return  # nothing was saved yet, or it was removed meanwhile
+        except NotRegularError as error:
+            yield _notice("not-a-file", path, error.strerror or str(error))
+            return
+        except OSError as error:
+            yield _damage("unreadable", path, error.strerror or str(error))
+            return
+        except NewerVersion as error:
+            yield _notice("newer-version", path, str(error.args[0]))
+            return
+        yield from self._check_contents(path, contents)
+
+    def _check_contents(self, path: Path, contents: Contents) -> Iterator[Finding]:
+        if contents.torn is not None:
+            yield _damage("corrupt", path, contents.torn)
+        for damage in contents.damaged:
+            if damage.newer:
+                yield Finding("newer-version", path, damage.session_id, damage.detail, "notice")
+            else:
+                yield _damage("corrupt", path, damage.detail, damage.session_id)
+        seen: set[str] = set()
+        for slot in contents.slots:
+            session_id = slot.record.session_id
+            if session_id in seen:
+                yield _damage("duplicate", path, "it is there twice", session_id)
+            seen.add(session_id)
+            if not slot.ours and slot.record.lsn > 0:
+                detail = "it is not as it was written: edited by hand, or changed by the medium"
+                yield _damage("changed", path, detail, session_id)
+
+    def _check_kept_files(self) -> Iterator[Finding]:
+        for path in sorted(self._paths_in(self._layout.backups)):
+            if is_kept_file(path.name):
+                yield from self._check_file_of_many(path)
+            else:
+                yield from self._check_mode(path)  # as a person left it: anything is right
 
     def _check_backups(self) -> Iterator[Finding]:
         for folder in self._paths_in(self._layout.backups):

@@ -60,16 +60,21 @@ class Eraser:
         for stem in self._stems:
             self._remove(self._layout.sessions / f"{stem}{SUFFIX}")
             self._remove_folder(self._layout.backups / stem)
+        erased = self.erase_aside()
+        self._fs.sync_folder(self._layout.sessions)
+        self._fs.sync_folder(self._layout.backups)
+        return erased
+
+    def erase_aside(self) -> Erased:
+        """Take away, durably, what lies elsewhere than in its file and its backups.
+
+        Raises:
+            OSError: As the system said; repeating it goes on where it stopped.
+        """
         self._from_trash()
         self._from_quarantine()
         self._from_temporaries()
-        for folder in (
-            self._layout.sessions,
-            self._layout.backups,
-            self._layout.trash,
-            self._layout.quarantine,
-            self._layout.temporaries,
-        ):
+        for folder in (self._layout.trash, self._layout.quarantine, self._layout.temporaries):
             self._fs.sync_folder(folder)
         return Erased(self._session_id, self._files, self._bytes)
 
@@ -92,7 +97,9 @@ class Eraser:
                 self._remove(note)
 
     def _is_of_it(self, path: Path, note: dict[str, Any]) -> bool:
-        if note.get("kind") == "journal" or "file" not in note:
+        single = self._layout.file
+        of_many = single is not None and note.get("file") == single.name
+        if of_many or note.get("kind") == "journal" or "file" not in note:
             return self._needle in self._content(path)
         name = str(note["file"])
         return name.endswith(SUFFIX) and name.removesuffix(SUFFIX) in self._stems

@@ -22,7 +22,8 @@ def measure(layout: Layout) -> StorageStats:
     Raises:
         OSError: The folder cannot be listed.
     """
-    sessions = _total(_session_files(layout.sessions))
+    own = _session_files(layout.sessions) if layout.file is None else [layout.file]
+    sessions = _total(own)
     backups = _total(_all_files(layout.backups))
     trash = _total(_all_files(layout.trash))
     quarantine = _total(_all_files(layout.quarantine))
