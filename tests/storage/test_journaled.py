@@ -859,6 +859,30 @@ def test_a_file_put_back_after_a_delete_is_taken(bench: Bench) -> None:
     assert bench.messages("s1") == [1]
 
 
+def test_a_removal_and_a_session_made_anew_that_both_wait_lose_nothing(
+    bench: Bench,
+    fs: FaultyFileSystem,
+) -> None:
+    """Neither rename works: the trash gets what was appended all the same."""
+    bench.come_up(fs)
+    document = bench.saved("s1", [1])
+    assert bench.backend.checkpoint(full=True)
+    bench.appended("s1", ["appended"])
+    document = bench.backend.read("s1") or document
+    fs.fail(Fault("replace", os_error(errno.EIO), times=2))
+    bench.commit(bench.trash(document))
+    bench.saved("s1", ["anew"])
+    assert bench.messages("s1") == ["anew"]
+    copy = bench.folder.with_name("copy")
+    shutil.copytree(bench.folder, copy)
+    for again in (bench, Bench(copy)):
+        assert again.backend.checkpoint(full=True)
+        trashed = again.backend.trashed("s1")
+        assert trashed is not None
+        assert trashed.session().messages == [1, "appended"]
+        assert again.in_file("s1") == ["anew"]
+
+
 def removed_with_a_failed_sync(bench: Bench, fs: FaultyFileSystem) -> None:
     """A session that was removed, and whose removal a checkpoint could not make durable."""
     document = bench.saved("s1", [1])

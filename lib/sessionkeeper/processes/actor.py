@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from sessionkeeper.engine.apply import Transaction
 from sessionkeeper.engine.commands import CheckpointFiles, Configure, EraseSession, PreparedSave
@@ -48,6 +48,9 @@ CLOCK_TOLERANCE = timedelta(minutes=1)
 SYNC_INTERVAL = 1.0
 
 
+NO_ANSWER: Final = object()
+
+
 @dataclass(slots=True)
 class Submission:
     """A command on its way.
@@ -56,11 +59,13 @@ class Submission:
         request_id: By which its effect is recognised after a crash.
         command: What to do.
         crashes: In how many crashes it was in flight; only the actor counts.
+        answer: What it would have been answered, had its turn not crashed.
     """
 
     request_id: str
     command: commands.Prepared[Any]
     crashes: int = 0
+    answer: object = NO_ANSWER
 
 
 class SettingsDue:
@@ -171,12 +176,15 @@ class SessionStoreActor(GenServer):
     def handle_interrupted(self, envelopes: Sequence[Envelope]) -> None:
         """Answer what did happen before the crash; do again, once, what did not."""
         again: list[Envelope] = []
+        overtaken = self._overtaken(envelopes)
         for envelope in envelopes:
             submission: Submission = envelope.message
             submission.crashes += 1
             answer = self._answer(submission)
             if answer is not None:
                 envelope.reply(answer)
+            elif submission.request_id in overtaken:
+                envelope.reply(submission.answer)
             elif submission.crashes < MAX_CRASHES:
                 again.append(envelope)
             else:
@@ -187,6 +195,24 @@ class SessionStoreActor(GenServer):
                 )
                 envelope.fail(error)
         self.requeue(again)
+
+    def _overtaken(self, envelopes: Sequence[Envelope]) -> set[str]:
+        """Requests that found nothing to do, and after which a change of that session happened.
+
+        Doing them again now would do them in another order than they were sent in.
+        """
+        found: set[str] = set()
+        changed: set[str] = set()
+        for envelope in reversed(envelopes):
+            submission: Submission = envelope.message
+            session_id = submission.command.concerns()
+            if session_id is None:
+                continue
+            if self._answer(submission) is not None:
+                changed.add(session_id)
+            elif session_id in changed and submission.answer is not NO_ANSWER:
+                found.add(submission.request_id)
+        return found
 
     def _answer(self, submission: Submission) -> object:
         session_id = submission.command.concerns()
@@ -219,6 +245,7 @@ class SessionStoreActor(GenServer):
                 submission: Submission = envelope.message
                 try:
                     answer = transaction.run(submission.command, submission.request_id)
+                    submission.answer = answer
                 except SessionKeeperError as error:
                     self._refuse(envelope, error)
                 except BaseException as error:

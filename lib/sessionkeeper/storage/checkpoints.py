@@ -205,12 +205,11 @@ class CheckpointedFolder(CommittingFolder):
             pending = self._pending.get(session_id)
             unmoved = self._unmoved.get(session_id)
             if unmoved is not None:
+                entries += _entries_of(self._for_trash.get(session_id))
                 entries.append(trash_entry(unmoved, repeated=True))
-            if pending is None:
-                continue
-            if pending.base is not None:
-                entries.append(put_entry(encode_document(pending.base)))
-            entries += [append_entry(append) for append in pending.appends]
+            # If nothing was made anew, both are the same.
+            if pending is not self._for_trash.get(session_id):
+                entries += _entries_of(pending)
         if entries:
             self._log(entries)
 
@@ -302,3 +301,10 @@ class CheckpointedFolder(CommittingFolder):
             self._tell("ignored", self._layout.sessions, f"the checkpoint failed: {error}")
         self.finish(checkpoint, settled=settled)
         return settled
+
+
+def _entries_of(pending: Pending | None) -> list[JournalRecord]:
+    if pending is None:
+        return []
+    base = [] if pending.base is None else [put_entry(encode_document(pending.base))]
+    return [*base, *(append_entry(append) for append in pending.appends)]

@@ -95,6 +95,8 @@ class CommittingFolder(EditableFolder):
         self._on_filed = on_filed
         self._sync = sync
         self._journal = Journal(self._fs, layout.journal)
+        # What the files of removed sessions lack that could not be moved yet.
+        self._for_trash: dict[str, Pending] = {}
         # Files renamed since the last checkpoint, whose bytes are not synced: the LSN of each.
         self._unsynced: dict[str, int] = {}
         # Removals since then, by session, whose folders are not synced.
@@ -237,6 +239,7 @@ class CommittingFolder(EditableFolder):
             self._pending.setdefault(session_id, Pending()).appends.append(change)
         elif isinstance(change, Trash):
             self._unmoved[session_id] = change
+            self._keep_for_trash(session_id, self._pending.get(session_id))
             self._move_removed(session_id)
         elif staged is not None:
             self._apply_put(staged)
@@ -286,20 +289,13 @@ class CommittingFolder(EditableFolder):
     def _remove_again(self, session_id: str, change: Trash) -> None:
         """Make a removal durable anew: a sync of it failed, and another would prove nothing.
 
-        In the trash it gets another folder. The old place may still hold it on the medium, whose
-        folder shows it again only for an instant, so that its absence is written once more.
+        In the trash it gets another folder.
         """
         self._log([trash_entry(change, repeated=True)])
         stem = self._names.stem_for(session_id)
         folder = self._trash.renew(change.lsn, stem, self._new_temporary)
         self._unsynced_removals[session_id] = Removal(change, folder)
-        path = self._path(stem)
-        if self._fs.status(path) is None:
-            temporary = self._new_temporary()
-            self._fs.write_new(temporary, self._fs.read(folder / SESSION)[0])
-            self._fs.replace(temporary, path)
-            self._fs.unlink(path)
-        self._fs.sync_folder(self._layout.sessions)
+        self._write_absence(stem, self._fs.read(folder / SESSION)[0])
 
     def _move_removed(self, session_id: str) -> bool:
         """Move a removed session's file to the trash; False if the medium refuses."""
@@ -311,16 +307,24 @@ class CommittingFolder(EditableFolder):
         # A session that was made under that name since waits until this one is out of its way.
         anew = pending is not None and pending.begins_after(change.lsn)
         try:
-            self._trash_now(change, stem, None if anew else pending)
+            self._trash_now(change, stem, self._for_trash.get(session_id))
         except (OSError, SessionKeeperError) as error:  # its record is in the journal all the same
             self._tell("ignored", self._path(stem), f"not moved to the trash yet: {error}")
             return False
         del self._unmoved[session_id]
+        self._for_trash.pop(session_id, None)
         if anew:
             self._names.bind(session_id, stem)
         else:
             self._pending.pop(session_id, None)
         return True
+
+    def _keep_for_trash(self, session_id: str, pending: Pending | None) -> None:
+        """Keep what a removed session's file does not hold, until it is moved with the file."""
+        if pending is None:
+            self._for_trash.pop(session_id, None)
+        else:
+            self._for_trash[session_id] = pending
 
     def _trash_now(self, change: Trash, stem: str, pending: Pending | None) -> None:
         session_id = change.record.session_id

@@ -15,6 +15,7 @@ from sessionkeeper.storage.folder import Staged
 from sessionkeeper.storage.index import Recalled
 from sessionkeeper.storage.journal import segment_paths
 from sessionkeeper.storage.journaled import JournaledBackend
+from sessionkeeper.storage.trash import SESSION, STEM_AT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -171,6 +172,7 @@ class FileBackend(EditableFolder):
         report.swept += self._sweep()
         self._trash.sweep()
         hand_made = self._scan_folder(report)
+        self._drop_undone_removals(report)
         for entry in self._trash.entries():
             report.removed.update(entry.answers)
             report.lsn = max(report.lsn, entry.lsn)
@@ -218,13 +220,32 @@ class FileBackend(EditableFolder):
             self._fs.unlink(segment)
         self._fs.sync_folder(self._layout.journal)
 
+    def _drop_undone_removals(self, report: RecoveryReport) -> None:
+        """Forget removals whose session is still there: they were never acknowledged.
+
+        A medium that had refused the move may show both, the copy in the trash being made anew.
+        """
+        for entry in list(self._trash.entries()):
+            record = report.records.get(entry.session_id)
+            stem = entry.folder.name[STEM_AT:]
+            if record is not None and self._trash.moved(entry.lsn, stem, record.lsn) is not None:
+                self._trash.take_back(entry.folder)
+
     def _publish_doubtful(self) -> None:
         """Write anew what a failed sync may have lost: a second sync would prove nothing."""
         for stem in sorted(self._doubtful & self._files.keys()):
             document = self.read(self._files[stem].record.session_id)
             if document is not None:
                 self.commit([Put(document)])
+        for stem in sorted(self._doubtful - self._files.keys()):
+            self._remove_again(stem)
         self._doubtful.clear()
+
+    def _remove_again(self, stem: str) -> None:
+        removals = [e for e in self._trash.entries() if e.folder.name[STEM_AT:] == stem]
+        if removals:
+            folder = self._trash.renew(removals[-1].lsn, stem, self._new_temporary)
+            self._write_absence(stem, self._fs.read(folder / SESSION)[0])
 
 
 def _puts(begun: Sequence[_BegunPut | _StagedTrash]) -> list[_BegunPut]:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from sessionkeeper.clock import Clock
     from sessionkeeper.events import EventKind
     from sessionkeeper.layout import Layout
-    from sessionkeeper.session import Erased
+    from sessionkeeper.session import Chunk, Erased
     from sessionkeeper.storage.backend import Change, Problem
     from sessionkeeper.storage.documents import Document
 
@@ -191,6 +191,20 @@ class SessionFolder(FolderReader, ABC):
         self._backups.forget(stem)
         self._files.pop(stem, None)
         self._names.release(session_id)
+
+    def _write_absence(self, stem: str, content: Sequence[Chunk]) -> None:
+        """Make durable that a session's file is gone, when a sync of that has failed.
+
+        The old place may still hold it on the medium. So it is there again for an instant, whole,
+        and its going is written once more.
+        """
+        path = self._path(stem)
+        if self._fs.status(path) is None:
+            temporary = self._new_temporary()
+            self._fs.write_new(temporary, content)
+            self._fs.replace(temporary, path)
+            self._fs.unlink(path)
+        self._fs.sync_folder(self._layout.sessions)
 
     def _keep_edit_aside(self, stem: str, target: Path, lsn: int) -> bool:
         """Keep what is about to be replaced, if it is not what was last published there."""

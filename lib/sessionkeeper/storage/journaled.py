@@ -51,7 +51,7 @@ class JournaledBackend(CheckpointedFolder):
         entries = Entries.of(log.records)
         report = RecoveryReport(swept=self._sweep(entries.temporaries()), lsn=entries.lsn)
         self._report_damage(log, entries, report)
-        self._pending, self._unmoved = {}, {}
+        self._pending, self._unmoved, self._for_trash = {}, {}, {}
         self._trash.sweep()
         published = dict(self._files)
         hand_made = self._scan_folder(report, entries.by_session)
@@ -163,6 +163,7 @@ class JournaledBackend(CheckpointedFolder):
         if pending is not None:
             self._pending[session_id] = pending
         self._unmoved[session_id] = change
+        self._keep_for_trash(session_id, pending)
         self._move_removed(session_id)
 
     def _lies_in_trash(self, entry: TrashEntry, stem: str) -> bool:
@@ -257,6 +258,7 @@ class JournaledBackend(CheckpointedFolder):
         self._log([forget_entry(session_id, lsn)])
         self._pending.pop(session_id, None)
         self._unmoved.pop(session_id, None)
+        self._for_trash.pop(session_id, None)
         self._unsynced_removals.pop(session_id, None)
         self._doubtful_removals.discard(session_id)
         self._unsynced.pop(stem, None)
