@@ -55,6 +55,8 @@ class Config:
         watch: Whether files changed by hand are noticed while the store is open.
         reconcile_interval: How often the folder is compared with what is known, because lost
             notifications leave no trace.
+        index_json: Whether `.sessionkeeper/index.json` lists the sessions for other programs. The
+            store never goes by it; above 10,000 sessions there is none.
     """
 
     path: Path
@@ -80,6 +82,7 @@ class Config:
     checkpoint_bytes: int = 64 * MIB
     watch: bool = True
     reconcile_interval: float = 60.0
+    index_json: bool = False
 
     def __post_init__(self) -> None:
         for name in ("retention_days", "max_sessions", "max_session_size"):
@@ -101,7 +104,7 @@ class Config:
             value = getattr(self, name)
             if type(value) is not int or value < 0:
                 raise InvalidConfig(f"{name} must be 0 or more, not {value!r}")
-        for name in ("persistence", "watch"):
+        for name in ("persistence", "watch", "index_json"):
             if type(getattr(self, name)) is not bool:
                 raise InvalidConfig(f"{name} must be True or False, not {getattr(self, name)!r}")
         _one_of("layout", self.layout, get_args(LayoutName))

@@ -184,6 +184,11 @@ class Layout:
         return self.private / "index.db"
 
     @property
+    def index_json(self) -> Path:
+        """The list of sessions for other programs; here no session's name can be in its way."""
+        return self.private / "index.json"
+
+    @property
     def trash(self) -> Path:
         """Deleted sessions, one folder for each removal, until their grace is over."""
         return self.private / "trash"

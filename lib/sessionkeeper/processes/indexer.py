@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from sessionkeeper.engine.view import View
     from sessionkeeper.storage.documents import Record
     from sessionkeeper.storage.index import Row
+    from sessionkeeper.storage.indexjson import IndexJson
     from sessionkeeper.storage.platform import Signature
 
 # Seconds in which changes are collected, unless somebody waits for them: a session that changes
@@ -29,6 +30,9 @@ FINISH = 5.0
 
 # Seconds until an index that cannot be written is tried again.
 RETRY = 30.0
+
+# Seconds between two writings of the index.json at least.
+LIST = 1.0
 
 # So many sessions are compared, or written, in one go; in between the indexer can be stopped.
 CHUNK = 1000
@@ -45,6 +49,10 @@ class LookSoon:
     """To the indexer: there is something to write, and nobody waits for it."""
 
 
+class ListSessions:
+    """A word to the indexer itself: write the index.json."""
+
+
 class GoOn:
     """A word to the indexer itself: there is more to do."""
 
@@ -57,6 +65,7 @@ class Indexing:
         view: All that is visible.
         published: Where a version was published and as what; None if its file is behind.
         tell: Where events go.
+        listing: The index.json; None if there is to be none.
     """
 
     def __init__(
@@ -65,12 +74,16 @@ class Indexing:
         view: View,
         published: Callable[[Record], tuple[str, Signature] | None],
         tell: Callable[[Event], None],
+        listing: IndexJson | None = None,
     ) -> None:
         self._catalog = catalog
         self._index = catalog.index
         self._view = view
         self._published = published
         self._tell = tell
+        self._listing = listing
+        # Whether the index.json may lack something.
+        self.listing_is_due = False
         self._comparison: Iterator[None] = iter(())
         self._failures = 0
 
@@ -106,6 +119,23 @@ class Indexing:
         with contextlib.suppress(IndexFailed):
             while self.step() and time.monotonic() < end:
                 pass
+        if self.listing_is_due:
+            self.list_sessions()
+
+    def list_sessions(self) -> bool:
+        """Write the index.json; False if the medium refuses, then it is to be tried again."""
+        seen = self._view.snapshot(lambda: 0)
+        if self._listing is None or seen is None:
+            return True
+        # Before it is written: what comes meanwhile makes it due again.
+        self.listing_is_due = False
+        try:
+            self._listing.write(seen[2].values())
+        except OSError as error:
+            self.listing_is_due = True
+            logger.warning("the index.json cannot be written now: %s", error)
+            return False
+        return True
 
     def _step(self) -> bool:
         if self._catalog.look():
@@ -113,12 +143,15 @@ class Indexing:
             seen = self._view.snapshot(self._catalog.begin_comparison)
             if seen is None:
                 return False
+            self.listing_is_due = self._listing is not None
             self._comparison = self._compare(*seen)
         if next(self._comparison, _ENDED) is not _ENDED:
             return True
         noted = self._catalog.take()
         if noted is None:
             return self._scrub()
+        if noted.records and self._listing is not None:
+            self.listing_is_due = True
         self._index.write(
             [self._entry(record) for record in noted.records.values() if record is not None],
             filed=[
@@ -138,6 +171,8 @@ class Indexing:
             return False
         session_id, done = scrub
         self._index.scrub(session_id)
+        if not self.list_sessions():
+            raise IndexFailed("the index.json still names a session that was erased", passing=True)
         self._catalog.scrubbed()
         done()
         return True
@@ -195,6 +230,7 @@ class Indexer(GenServer):
         self._indexing = indexing
         self._catalog = catalog
         self._going_on = False
+        self._listing_set = False
 
     def handle_continue(self) -> None:
         """Compare the index with what there is, as soon as that is known."""
@@ -212,6 +248,10 @@ class Indexer(GenServer):
                     self._go()
             case GoOn():
                 self._go()
+            case ListSessions():
+                self._listing_set = False
+                if self._indexing.listing_is_due and not self._indexing.list_sessions():
+                    self._list_in(RETRY)
             case _:
                 super().handle_info(message)
 
@@ -222,5 +262,12 @@ class Indexer(GenServer):
         except IndexFailed as error:
             logger.warning("the index cannot be written now, queries do without: %s", error)
             self.send_after(RETRY, Look())
+        if self._indexing.listing_is_due:
+            self._list_in(LIST)
         if self._going_on:
             self.ref.post(GoOn())
+
+    def _list_in(self, seconds: float) -> None:
+        if not self._listing_set:
+            self._listing_set = True
+            self.send_after(seconds, ListSessions())

@@ -39,6 +39,7 @@ from sessionkeeper.storage.configfile import ConfigFile
 from sessionkeeper.storage.file import FileBackend
 from sessionkeeper.storage.folder import SessionFolder, prepare_folders
 from sessionkeeper.storage.index import Index, IndexFailed
+from sessionkeeper.storage.indexjson import IndexJson
 from sessionkeeper.storage.journaled import JournaledBackend
 from sessionkeeper.storage.lock import FolderLock
 from sessionkeeper.storage.memory import MemoryBackend
@@ -189,7 +190,7 @@ class StoreTree:
                 self._suspect,
                 self._catalog,
             )
-            self._indexing = self._indexing_of(backend)
+            self._indexing = self._indexing_of(backend, fs)
             self.supervisor = self._start()
         except BaseException:
             self._release()
@@ -271,10 +272,19 @@ class StoreTree:
         if isinstance(self._own, SessionFolder | SingleFileBackend):
             self._own.keep_backups(config.max_backups)
 
-    def _indexing_of(self, backend: Backend) -> Indexing | None:
+    def _indexing_of(self, backend: Backend, fs: FileSystem) -> Indexing | None:
         if self._catalog is None or not isinstance(backend, FolderReader | SingleFileReader):
             return None
-        return Indexing(self._catalog, self.view, backend.published, self.events.publish)
+        listing = IndexJson(fs, self.layout, self.events.publish)
+        if not self.config.index_json:
+            listing.remove()
+        return Indexing(
+            self._catalog,
+            self.view,
+            backend.published,
+            self.events.publish,
+            listing if self.config.index_json else None,
+        )
 
     def _start(self) -> SupervisorRef:
         self.actor.monitor(self._actor_ended)
