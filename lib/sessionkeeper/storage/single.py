@@ -432,15 +432,9 @@ class SingleFileBackend(SingleFileReader):
     def _unstage(self, folders: Sequence[Path]) -> None:
         for folder in folders:
             try:
-                self._take_back(folder)
+                self._trash.take_back(folder)
             except OSError as error:  # the next recovery takes it back
                 self._tell("ignored", folder, f"could not be swept: {error}")
-
-    def _take_back(self, folder: Path) -> None:
-        """Take away a removal that did not happen, though its session was copied already."""
-        if self._fs.status(folder / SESSION) is not None:
-            self._fs.unlink(folder / SESSION)
-        self._trash.sweep()
 
     def _write(self, state: State) -> tuple[Path, Signature]:
         temporary = self._new_temporary()
@@ -687,7 +681,7 @@ class SingleFileBackend(SingleFileReader):
         stem = plain_stem(removal.session_id)
         if self._trash.moved(removal.lsn, stem, slot.record.lsn) is None:
             return False
-        self._take_back(removal.folder)
+        self._trash.take_back(removal.folder)
         return True
 
     def _rewrite_at_recovery(self) -> None:

@@ -181,6 +181,11 @@ class TrashFolder:
             if self._fs.status(folder / SESSION) is None:
                 self._remove(folder)
 
+    def take_back(self, folder: Path) -> None:
+        """Take away a removal that did not happen, though its session was copied already."""
+        if self._fs.status(folder) is not None:
+            self._remove(folder)
+
     def find(self, session_id: str) -> Document | None:
         """The version of a session that was removed last."""
         for entry in reversed(list(self.entries())):
