@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 from typing import TYPE_CHECKING, Final
 
@@ -58,7 +59,12 @@ class IndexJson:
             return
         temporary = self._temporaries / f"index-{secrets.token_hex(6)}.tmp"
         self._fs.write_unsynced(temporary, [content])
-        self._fs.replace(temporary, self._path)
+        try:
+            self._fs.replace(temporary, self._path)
+        except OSError:
+            with contextlib.suppress(OSError):  # the next recovery sweeps it away
+                self._fs.unlink(temporary)
+            raise
 
     def remove(self) -> None:
         """Take it away: one that nobody keeps up to date is of no use.

@@ -807,6 +807,8 @@ class SingleFileBackend(SingleFileReader):
             result.vanished.clear()
             result.records.clear()
             return self._state
+        if contents.torn is not None:
+            result.problems.append(self._problem("corrupt", contents.torn))
         self._keep_state()
         self._signature = signature
         # A new object: the file is to be written, also if it was only damaged.
