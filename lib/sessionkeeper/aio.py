@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 from uuid import uuid4
 
 from sessionkeeper.bridges import read, settled
+from sessionkeeper.changing import DEFAULT, MAX_CONFLICTS, Timeout
 from sessionkeeper.engine.commands import (
     ABSENT,
     AddAnnotation,
@@ -36,7 +37,7 @@ from sessionkeeper.errors import Conflict, NotExecuted, SessionNotFound, StoreCl
 from sessionkeeper.otp import Reply
 from sessionkeeper.receipts import translated
 from sessionkeeper.session import KEEP, Annotation, Erased, Keep, Removal, Saved, SessionEvent
-from sessionkeeper.store import DEFAULT, MAX_CONFLICTS, SessionStore, StoreInfo, Timeout
+from sessionkeeper.store import SessionStore, StoreInfo
 from sessionkeeper.workers import Workers
 
 if TYPE_CHECKING:

@@ -4,49 +4,24 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import os
-from collections import deque
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeVar
-from uuid import uuid4
 
+from sessionkeeper.changing import DEFAULT, Changing, Default, Timeout
 from sessionkeeper.engine.cache import SessionCache
 from sessionkeeper.engine.commands import (
-    ABSENT,
-    AddAnnotation,
-    AddEvent,
-    AddTags,
-    AppendMessages,
     CheckpointFiles,
-    Cleanup,
     Command,
     Configure,
     CountSessions,
-    DeleteSession,
-    EraseSession,
-    ForkSession,
-    PinSession,
-    RemoveTags,
-    RenameSession,
-    RestoreBackup,
-    ResumeSession,
-    SaveSession,
-    UndeleteSession,
-    UnpinSession,
-    rewinding,
 )
-from sessionkeeper.engine.query import Query, position
-from sessionkeeper.engine.validation import INTEGRITY, check_validators, issues_of, require_valid
+from sessionkeeper.engine.validation import check_validators, require_valid
 from sessionkeeper.engine.values import Values
 from sessionkeeper.engine.view import View
 from sessionkeeper.engine.watching import Watch
 from sessionkeeper.errors import (
-    Conflict,
-    InvalidConfig,
     OutcomeUnknown,
     SessionKeeperError,
-    SessionNotFound,
     StoreClosed,
     StoreNotFound,
     StoreReadOnly,
@@ -54,33 +29,23 @@ from sessionkeeper.errors import (
 )
 from sessionkeeper.events import EventBus, logger
 from sessionkeeper.layout import Layout, check_session_id
+from sessionkeeper.opening import check_layout, is_left_open, layers_of
 from sessionkeeper.otp import OtpError
 from sessionkeeper.processes.tree import Injected, StoreTree, SystemTime
 from sessionkeeper.receipts import Receipt, Unread, translated
 from sessionkeeper.session import (
-    INTERRUPTED,
-    KEEP,
-    UNFINISHED,
-    Annotation,
-    Erased,
-    Keep,
-    Removal,
-    Saved,
-    SessionEvent,
     StorageStats,
-    merge_newest,
 )
-from sessionkeeper.settings import PATH_VARIABLE, Layers, from_environment, known
-from sessionkeeper.storage.configfile import ConfigFile
 from sessionkeeper.storage.platform import FileSystem
 from sessionkeeper.storage.reader import FolderReader
 from sessionkeeper.storage.single import SingleFileReader
 from sessionkeeper.storage.usage import measure
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-    from datetime import date, datetime
+    from collections.abc import Callable, Iterable
+    from datetime import datetime
     from os import PathLike
+    from pathlib import Path
     from types import TracebackType
 
     from sessionkeeper.clock import Clock
@@ -91,7 +56,6 @@ if TYPE_CHECKING:
     from sessionkeeper.events import Event
     from sessionkeeper.otp import Reply
     from sessionkeeper.processes.tree import ProcessInfo
-    from sessionkeeper.session import BackupInfo, Changes, L, Page, Session, SessionInfo
     from sessionkeeper.storage.backend import RecoveryReport
 
 T = TypeVar("T")
@@ -99,24 +63,8 @@ T = TypeVar("T")
 # Values are taken as they are.
 PLAIN: Final = Values()
 
-# update() gives up after so many other writers came first.
-MAX_CONFLICTS = 100
-
-# clear() sends so many before it waits for the first.
-CLEARED_AT_ONCE = 1000
-
 # How long an interpreter that exits waits for stores that were left open, in seconds.
 EXIT_TIMEOUT = 10.0
-
-
-class _Default:
-    """Stands for the store's own call_timeout."""
-
-
-DEFAULT: Final = _Default()
-"""Stands for the store's own `call_timeout`."""
-
-Timeout = float | None | _Default
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +104,7 @@ class StoreInfo:
     cache_misses: int
 
 
-class SessionStore:
+class SessionStore(Changing):
     """A durable store of sessions in one folder.
 
     Open it with `SessionStore.open`, best as a context manager. All methods may be called from
@@ -234,13 +182,13 @@ class SessionStore:
             OSError: The folder cannot be created.
         """
         injected = inject or Injected()
-        layers = _layers(path, settings, injected.fs or FileSystem())
+        layers = layers_of(path, settings, injected.fs or FileSystem())
         config = layers.config()
         checks, values = check_validators(validators), Values.of(on_write, to_json, codec)
-        _check_layout(config)
+        check_layout(config)
         if read_only:
             return cls._open_read_only(config, injected, checks, values)
-        left_open = _is_left_open(config)
+        left_open = is_left_open(config)
         tree = StoreTree(layers, injected)
         store = cls(
             config.path,
@@ -386,7 +334,7 @@ class SessionStore:
         """
         tree = self._writer()
         prepared = self._prepared(command)
-        seconds = tree.config.call_timeout if isinstance(timeout, _Default) else timeout
+        seconds = tree.config.call_timeout if isinstance(timeout, Default) else timeout
         submission = tree.submission(prepared)
         try:
             answer: T = tree.actor.call(submission, seconds, size=prepared.size())
@@ -410,7 +358,7 @@ class SessionStore:
         """
         tree = self._writer()
         prepared = self._prepared(command)
-        seconds = tree.config.call_timeout if isinstance(timeout, _Default) else timeout
+        seconds = tree.config.call_timeout if isinstance(timeout, Default) else timeout
         submission = tree.submission(prepared)
         try:
             return tree.actor.send_request(submission, timeout=seconds, size=prepared.size())
@@ -438,570 +386,6 @@ class SessionStore:
         receipt: Receipt[T] = Receipt(reply)
         self._unread.watch(receipt)
         return receipt
-
-    def save_session(
-        self,
-        session_id: str,
-        messages: Sequence[Any] | Keep = KEEP,
-        *,
-        state: Any = KEEP,
-        metadata: Mapping[str, Any] | Keep = KEEP,
-        tags: Iterable[str] | Keep = KEEP,
-        title: str | Keep | None = KEEP,
-        summary: str | Keep | None = KEEP,
-        status: str | Keep | None = KEEP,
-        expected_generation: int | None = None,
-        total_cost: float | None = None,
-    ) -> Saved:
-        """Create a session or replace the fields given; what is left out is kept.
-
-        Args:
-            session_id: The session.
-            messages: All its messages; any JSON values.
-            state: The application's own value.
-            metadata: A small mapping that lists show.
-            tags: All its tags.
-            title: A short name; None removes it.
-            summary: A longer text; None removes it.
-            status: `active` and `paused` protect it from retention, `completed` sets
-                `completed_at`, other words are the application's own; None removes it.
-            expected_generation: Save only over this generation.
-            total_cost: What it cost so far; None adds up what the result messages say.
-
-        Returns:
-            Its new generation. The change is durable.
-
-        Raises:
-            Conflict: It has another generation than expected.
-            InvalidSessionId: The id cannot name a session.
-            InvalidValue: A value that JSON would not give back equal.
-            StorageFailed: The medium refused; the old version stands.
-            SessionKeeperError: See `ask`.
-        """
-        return self.ask(
-            SaveSession(
-                session_id,
-                messages,
-                state=state,
-                metadata=metadata,
-                tags=tags,
-                title=title,
-                summary=summary,
-                status=status,
-                expected_generation=expected_generation,
-                total_cost=total_cost,
-            ),
-        )
-
-    def create_session(
-        self,
-        session_id: str,
-        messages: Sequence[Any] = (),
-        *,
-        state: Any = None,
-        metadata: Mapping[str, Any] | Keep = KEEP,
-        tags: Iterable[str] = (),
-        title: str | None = None,
-        summary: str | None = None,
-        status: str | None = None,
-        total_cost: float | None = None,
-    ) -> Saved:
-        """Create a session that does not exist yet. Arguments as for `save_session`.
-
-        Raises:
-            SessionExists: There is a session of that id; nothing was written.
-            SessionKeeperError: See `save_session`.
-        """
-        return self.ask(
-            SaveSession(
-                session_id,
-                messages,
-                state=state,
-                metadata=metadata,
-                tags=tags,
-                title=title,
-                summary=summary,
-                status=status,
-                expected_generation=ABSENT,
-                total_cost=total_cost,
-            ),
-        )
-
-    def append(
-        self,
-        session_id: str,
-        messages: Sequence[Any],
-        *,
-        key: str | None = None,
-        total_cost: float | None = None,
-    ) -> Saved:
-        """Add messages at the end of a session; creates it if it is absent.
-
-        Args:
-            session_id: The session.
-            messages: What to add, oldest first; a mapping or str is a TypeError.
-            key: An idempotency key: repeating the call with it changes nothing and gives the
-                first answer again.
-            total_cost: What these messages cost; None adds up what the result messages say.
-
-        Returns:
-            Its new generation and number of messages. The change is durable.
-
-        Raises:
-            SessionKeeperError: See `save_session`.
-        """
-        return self.ask(AppendMessages(session_id, messages, key, total_cost))
-
-    def update(self, session_id: str, change: Callable[[Session], Changes]) -> Saved:
-        """Change a session by a function of what it is now.
-
-        Args:
-            session_id: The session.
-            change: Gets the session and returns `session.replace(…)`. It runs in this thread,
-                and again whenever another writer came first.
-
-        Raises:
-            SessionNotFound: There is no such session.
-            Conflict: Another writer came first a hundred times in a row.
-            SessionKeeperError: See `save_session`.
-        """
-        for _ in range(MAX_CONFLICTS):
-            changes = change(self.load_session(session_id))
-            try:
-                return self.ask(SaveSession.of(changes))
-            except Conflict as error:
-                conflict = error
-        raise conflict
-
-    def add_tags(self, session_id: str, tags: Iterable[str]) -> Saved:
-        """Add tags to a session, behind those it has.
-
-        `save_session(tags=…)` replaces all of them.
-
-        Returns:
-            Its generation; the same as before if it has them all.
-
-        Raises:
-            SessionNotFound: There is no such session.
-            InvalidValue: A blank tag, or too many.
-            SessionKeeperError: See `ask`.
-        """
-        return self.ask(AddTags(session_id, tags))
-
-    def remove_tags(self, session_id: str, tags: Iterable[str]) -> Saved:
-        """Take tags from a session; one it does not have is no error.
-
-        Raises:
-            SessionNotFound: There is no such session.
-            SessionKeeperError: See `ask`.
-        """
-        return self.ask(RemoveTags(session_id, tags))
-
-    def pin(self, session_id: str) -> Saved:
-        """Keep a session whatever the retention settings say; deleting it is still possible.
-
-        Raises:
-            SessionNotFound: There is no such session.
-            SessionKeeperError: See `ask`.
-        """
-        return self.ask(PinSession(session_id))
-
-    def unpin(self, session_id: str) -> Saved:
-        """Let the retention settings decide about a session again.
-
-        Raises:
-            SessionNotFound: There is no such session.
-            SessionKeeperError: See `ask`.
-        """
-        return self.ask(UnpinSession(session_id))
-
-    def annotate(self, session_id: str, text: str, kind: str = "note") -> Annotation:
-        """Note something about a session.
-
-        Args:
-            session_id: The session.
-            text: What to note.
-            kind: The application's word for what it is.
-
-        Returns:
-            The annotation, with an id of its own; `Session.annotations` has it.
-
-        Raises:
-            SessionNotFound: There is no such session.
-            InvalidValue: An empty text or kind, or more than a session may have.
-            SessionKeeperError: See `ask`.
-        """
-        annotation = Annotation(uuid4(), text, kind, self.now())
-        self.ask(AddAnnotation(session_id, annotation))
-        return annotation
-
-    def add_event(self, session_id: str, kind: str, data: Any = None) -> SessionEvent:
-        """Enter something that happened in a session.
-
-        Args:
-            session_id: The session.
-            kind: The application's word for what happened.
-            data: Any JSON value.
-
-        Returns:
-            The event, with an id of its own; `Session.events` has it.
-
-        Raises:
-            SessionNotFound: There is no such session.
-            InvalidValue: An empty kind, data that JSON would not give back equal, or more than
-                a session may have.
-            SessionKeeperError: See `ask`.
-        """
-        event = SessionEvent(uuid4(), kind, self.now(), data)
-        self.ask(AddEvent(session_id, event))
-        return event
-
-    def interrupted_sessions(self) -> list[SessionInfo]:
-        """The sessions that were left unfinished, the one changed last first.
-
-        That is those with the status `interrupted`; and, if the process that had the store last
-        did not close it, those it left `active` or `paused` and that nobody has changed since
-        this store was opened. Their files stay as they are: `resume` changes the one it is
-        called for.
-
-        Raises:
-            IndexBehind: What was saved before is not in the index in time.
-        """
-        found = [*self.search(status=INTERRUPTED)]
-        if self._left_open_at is not None:
-            unfinished = (info for word in UNFINISHED for info in self.search(status=word))
-            found += [info for info in unfinished if info.lsn <= self._left_open_at]
-        return sorted(found, key=lambda info: -info.lsn)
-
-    def resume(self, session_id: str) -> Session:
-        """Go on with a session that is paused, interrupted, or was left active by a crash.
-
-        Returns:
-            The session, with the status `active`.
-
-        Raises:
-            SessionNotFound: There is no such session.
-            NotResumable: It has another status.
-            SessionKeeperError: See `ask`.
-        """
-        self.ask(ResumeSession(session_id))
-        return self.load_session(session_id)
-
-    def rename_session(self, session_id: str, new_id: str) -> Saved:
-        """Give a session another id, with all it holds.
-
-        The old id goes to the trash, together with the backups made under it. It is one
-        change: nobody sees both, or neither.
-
-        Returns:
-            The generation under the new id, one more than under the old one.
-
-        Raises:
-            SessionNotFound: There is no such session.
-            SessionExists: There is a session of the new id; nothing has changed.
-            SessionKeeperError: See `ask`.
-        """
-        return self.ask(RenameSession(session_id, new_id))
-
-    def fork_session(self, session_id: str, new_id: str, *, at: int | None = None) -> Saved:
-        """Make a new session of what another one holds; that one stays as it is.
-
-        Messages, state, title, summary, tags and metadata are copied; status, pin, annotations
-        and events are not. The metadata of the copy says where it is from, in `forked_from`
-        and `forked_at`.
-
-        Args:
-            session_id: The session to copy.
-            new_id: The id of the copy.
-            at: How many messages are copied, from the first one; None for all.
-
-        Raises:
-            SessionNotFound: There is no such session.
-            SessionExists: There is a session of the new id.
-            InvalidValue: It has fewer messages.
-            SessionKeeperError: See `ask`.
-        """
-        return self.ask(ForkSession(session_id, new_id, at))
-
-    def rewind(
-        self,
-        session_id: str,
-        *,
-        generation: int | None = None,
-        message: int | None = None,
-    ) -> Saved:
-        """Take a session back, to its first messages or to a version that was replaced.
-
-        Args:
-            session_id: The session.
-            generation: Back to this version, whole; one of those that `backups` lists.
-            message: Back to so many messages; all else about it stays.
-
-        Returns:
-            Its new generation; the same as before if it has no more messages than that.
-
-        Raises:
-            SessionNotFound: There is no such session.
-            InvalidValue: It has fewer messages.
-            NoBackup: That generation is not kept.
-            TypeError: Neither `generation` nor `message` is given, or both are.
-            SessionKeeperError: See `ask`.
-        """
-        return self.ask(rewinding(session_id, generation, message))
-
-    def delete_session(self, session_id: str) -> bool:
-        """Move a session to the trash, where it stays for `trash_days`.
-
-        Returns:
-            Whether there was one; deleting an absent session is no error.
-
-        Raises:
-            SessionKeeperError: See `ask`.
-        """
-        return self.ask(DeleteSession(session_id))
-
-    def undelete_session(self, session_id: str) -> Saved:
-        """Bring back the version of a session that was deleted last.
-
-        Raises:
-            SessionExists: There is a session of that id now.
-            SessionNotFound: It is not in the trash.
-            SessionKeeperError: See `ask`.
-        """
-        return self.ask(UndeleteSession(session_id))
-
-    def clear(self) -> int:
-        """Move all sessions to the trash that there are now; whatever protects them.
-
-        Each goes for itself: others are served in between, and if the store goes down on the
-        way, those that were not reached yet stay.
-
-        Returns:
-            How many were moved.
-
-        Raises:
-            SessionKeeperError: One could not be moved; see `ask`. No more were begun after it.
-        """
-        self._writer()
-        self._view.wait_readable()
-        waiting: deque[Reply[bool]] = deque()
-        cleared = 0
-        try:
-            for record in self._view.newest_first():
-                command = DeleteSession(record.session_id, reason="cleared")
-                waiting.append(self.submit(command, timeout=None))
-                if len(waiting) >= CLEARED_AT_ONCE:
-                    cleared += waiting.popleft().result()
-            while waiting:
-                cleared += waiting.popleft().result()
-        except OtpError as error:
-            raise translated(error) from error
-        finally:
-            # Nothing of it happens any more when this call is over.
-            for reply in waiting:
-                reply.exception()
-        return cleared
-
-    def backups(self, session_id: str) -> list[BackupInfo]:
-        """The versions of a session that a save replaced and that are kept, the newest first."""
-        return self._view.backups(check_session_id(session_id))
-
-    def restore(self, session_id: str, generation: int | None = None) -> Saved:
-        """Make a version that was replaced the current one, as a new generation.
-
-        Args:
-            session_id: The session; also one whose own file is lost.
-            generation: One of those `backups` shows; None for the newest that is whole.
-
-        Raises:
-            NoBackup: Nothing is kept of it, or not that generation.
-            BackupsDamaged: What is kept cannot be read; the error says why, for each.
-            SessionKeeperError: See `ask`.
-        """
-        return self.ask(RestoreBackup(session_id, generation))
-
-    def erase_session(self, session_id: str, timeout: Timeout = DEFAULT) -> Erased:
-        """Leave no byte of a session in the store's folder, at once and for good.
-
-        File, backups, trash, quarantine, journal and index are cleaned; a session that was
-        deleted before, or never was, can be erased too. What a medium keeps of files that are
-        removed is beyond it: that takes an encrypted medium.
-
-        Returns:
-            How many files there were of it, and their bytes.
-
-        Raises:
-            StorageFailed: The medium refused it; nothing was changed.
-            SessionKeeperError: See `ask`.
-        """
-        return self.ask(EraseSession(session_id), timeout=timeout)
-
-    def cleanup(self, *, dry_run: bool = False) -> list[Removal]:
-        """Apply the retention settings now, instead of when the timer does.
-
-        Args:
-            dry_run: Only say what would be removed.
-
-        Returns:
-            What was removed and why.
-        """
-        return self.ask(Cleanup(dry_run))
-
-    # --- reading ----------------------------------------------------------------------------
-
-    def load_session(self, session_id: str, *, last: int | None = None) -> Session:
-        """Load one session; it never waits behind writers.
-
-        Args:
-            session_id: The session.
-            last: Only so many messages, from the end; None for all.
-
-        Returns:
-            A session of the caller's own.
-
-        Raises:
-            SessionNotFound: There is no such session.
-            CorruptDocument: Its file is damaged; it was moved to the quarantine.
-            NewerVersion: Its file was written by a newer version.
-            PathBlocked: Its file cannot be read.
-            StoreClosed: The store is closed.
-        """
-        if last is not None and (type(last) is not int or last < 0):
-            raise ValueError(f"last must be None or 0 or more, not {last!r}")
-        checked = check_session_id(session_id)
-        document = self._view.load(checked)
-        if document is None:
-            raise SessionNotFound(f"there is no session {checked!r}", session_id=checked)
-        return document.session(last, self._values.revive)
-
-    def validate_session(self, session_id: str) -> list[str]:
-        """Say what is wrong with a session as it is stored.
-
-        Looked at are times, counts and ids, and whatever the validators of this store look at.
-
-        Returns:
-            The issues, in words; none if all is well.
-
-        Raises:
-            SessionNotFound: There is no such session.
-            SessionKeeperError: See `load_session`.
-        """
-        return issues_of(self.load_session(session_id), (*INTEGRITY, *self._validators))
-
-    def __contains__(self, session_id: object) -> bool:
-        checked = check_session_id(session_id)
-        self._view.wait_readable()
-        return self._view.record(checked) is not None
-
-    def __len__(self) -> int:
-        self._view.wait_readable()
-        return self._view.count()
-
-    def list_sessions(
-        self,
-        *,
-        limit: int | None = None,
-        cursor: str | None = None,
-    ) -> Page[SessionInfo]:
-        """The metadata of all sessions, the one changed last first.
-
-        Args:
-            limit: The size of a page; None for all.
-            cursor: The `cursor` of the page before.
-
-        Raises:
-            InvalidQuery: A negative limit, or a cursor that is not ours.
-            IndexBehind: What was saved before is not in the index in time.
-        """
-        return self.search(limit=limit, cursor=cursor)
-
-    def search(
-        self,
-        *,
-        tags: Iterable[str] = (),
-        all_tags: Iterable[str] = (),
-        after: date | datetime | None = None,
-        before: date | datetime | None = None,
-        min_cost: float | None = None,
-        max_cost: float | None = None,
-        status: str | None = None,
-        limit: int | None = None,
-        cursor: str | None = None,
-    ) -> Page[SessionInfo]:
-        """The metadata of the sessions that meet every condition, the one changed last first.
-
-        Args:
-            tags: With any of these.
-            all_tags: With all of these.
-            after: Changed at or after; a date is midnight UTC.
-            before: Changed before; a date is midnight UTC.
-            min_cost: Costing at least this.
-            max_cost: Costing at most this.
-            status: With this status.
-            limit: The size of a page; None for all.
-            cursor: The `cursor` of the page before.
-
-        Raises:
-            InvalidQuery: A naive datetime, a negative limit, a cursor that is not ours.
-            IndexBehind: What was saved before is not in the index in time.
-            TypeError: An unknown condition.
-        """
-        query = Query.of(
-            tags=tags,
-            all_tags=all_tags,
-            after=after,
-            before=before,
-            min_cost=min_cost,
-            max_cost=max_cost,
-            status=status,
-        )
-        return self._view.search(query, limit, cursor)
-
-    def get_recent(self, limit: int = 5) -> Page[SessionInfo]:
-        """The sessions changed last, whatever their status."""
-        return self.list_sessions(limit=limit)
-
-    def merge_recent(
-        self,
-        live: Iterable[L],
-        *,
-        limit: int | None = 5,
-    ) -> list[L | SessionInfo]:
-        """The sessions changed last: those the application is at work on and those stored.
-
-        Args:
-            live: Any objects with `session_id` and `updated_at`. One that is stored too is
-                listed as the live object only.
-            limit: How many; None for all.
-
-        Returns:
-            The live objects themselves, and `SessionInfo` for the others, the one changed last
-            first.
-
-        Raises:
-            InvalidQuery: A negative limit, or an `updated_at` without a time zone.
-            IndexBehind: What was saved before is not in the index in time.
-        """
-        working = list(live)
-        position(limit, None)  # refuses a wrong limit
-        # Each of the live ones hides at most one of the stored.
-        stored = self.list_sessions(limit=None if limit is None else limit + len(working))
-        return merge_newest(working, stored)[:limit]
-
-    def iter_sessions(self) -> Iterator[SessionInfo]:
-        """The metadata of all sessions, one at a time, in the order of their ids.
-
-        Sessions may change meanwhile: each is given as it is when its turn comes, and one that
-        is there all the time is given once.
-        """
-        for record in self._view.iterate():
-            yield record.info()
-
-    def load_all(self) -> Iterator[Session]:
-        """All sessions, loaded one at a time; one deleted meanwhile is left out."""
-        for info in self.iter_sessions():
-            with contextlib.suppress(SessionNotFound):
-                yield self.load_session(info.session_id)
 
     # --- about the store --------------------------------------------------------------------
 
@@ -1155,63 +539,6 @@ class SessionStore:
         if self._tree is None:
             raise StoreReadOnly("the store was opened for reading only", path=self._path)
         return self._tree
-
-
-def _layers(
-    path: str | PathLike[str] | None,
-    settings: dict[str, Any],
-    fs: FileSystem,
-) -> Layers:
-    """The settings of a store, from everywhere."""
-    given = path if path is not None else os.environ.get(PATH_VARIABLE)
-    if not given:
-        raise InvalidConfig(
-            "no folder was given",
-            hint=f"Name it as the first argument, or set {PATH_VARIABLE}.",
-        )
-    unknown = sorted(settings.keys() - set(known()))
-    if unknown:
-        raise TypeError(f"unknown setting {unknown[0]!r}; known are {', '.join(known())}")
-    root = _resolved(given)
-    # Where it lies depends on no setting, only on what the path names.
-    stored = ConfigFile(fs, Layout.of(root, Layout.found_in(root) or "flat")).read()
-    return Layers(root, stored, {**from_environment(os.environ), **settings})
-
-
-def _check_layout(config: Config) -> None:
-    if config.in_memory:
-        return
-    layout = Layout.of(config.path, config.layout)
-    # The path of a single file may be that of a store, or be inside one.
-    found = Layout.found_in(config.path) or (layout.file and Layout.found_in(layout.root))
-    there = Layout.single_file_of(layout.root)
-    if found == config.layout == "single" and layout.file != there:
-        raise InvalidConfig(
-            f"the store in {layout.root} keeps its sessions in another file",
-            path=layout.file,
-            hint=f"Open it as {there}.",
-        )
-    if found not in (None, config.layout):
-        raise InvalidConfig(
-            f"the store at {config.path} is laid out {found!r}, not {config.layout!r}",
-            path=config.path,
-            hint=f"Open it with layout={found!r}.",
-        )
-
-
-def _is_left_open(config: Config) -> bool:
-    """Whether whoever had the store last did not come to give it up."""
-    return not config.in_memory and Layout.of(config.path, config.layout).holder.exists()
-
-
-def _resolved(path: str | PathLike[str]) -> Path:
-    text = Path(path)
-    if "\0" in str(text):
-        raise InvalidConfig("the path holds a NUL character")
-    try:
-        return text.expanduser().resolve()
-    except RuntimeError as error:
-        raise InvalidConfig(f"the home folder in {str(text)!r} is unknown") from error
 
 
 # Strong references: a store that was dropped without being closed still has work to finish.

@@ -50,7 +50,7 @@ def test_more_sessions_than_are_sent_at_once(
     folder: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("sessionkeeper.store.CLEARED_AT_ONCE", 3)
+    monkeypatch.setattr("sessionkeeper.changing.CLEARED_AT_ONCE", 3)
     with SessionStore.open(folder, durability="memory") as store:
         for number in range(20):
             store.save_session(f"s{number}", [])

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
-from uuid import UUID, uuid4
+from uuid import UUID
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -202,14 +202,14 @@ VALUES: list[Any] = [
     datetime(1, 1, 1, tzinfo=UTC),
     datetime(9999, 12, 31, 23, 59, 59, 999999, tzinfo=timezone(timedelta(hours=-3, seconds=7))),
     datetime(2025, 7, 1, 12, tzinfo=ZoneInfo("Europe/Berlin")),
-    uuid4(),
+    UUID("2f1f9f6e-52a5-4f0c-9d3e-0c5a4f3b7e11"),
     Decimal("1.10"),
     Decimal("-1E+400"),
     Decimal("Infinity"),
     b"",
     bytes(range(256)),
     {"$type": "datetime", "$value": "2025-01-01T00:00:00+00:00"},
-    {"$type": "dict", "$value": {"$type": "uuid", "$value": str(uuid4())}},
+    {"$type": "dict", "$value": {"$type": "uuid", "$value": str(UUID(int=1))}},
     {"$type": 3},
     {"$value": b"x"},
     {"nested": [{"deep": [b"x", {"at": datetime(2025, 1, 1, tzinfo=UTC)}]}, None, 1.5, True]},

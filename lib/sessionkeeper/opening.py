@@ -1,0 +1,82 @@
+"""Opening: where a store lies, what its settings are, and whether it was closed."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sessionkeeper.errors import (
+    InvalidConfig,
+)
+from sessionkeeper.layout import Layout
+from sessionkeeper.settings import PATH_VARIABLE, Layers, from_environment, known
+from sessionkeeper.storage.configfile import ConfigFile
+
+if TYPE_CHECKING:
+    from os import PathLike
+
+    from sessionkeeper.config import Config
+    from sessionkeeper.storage.platform import FileSystem
+
+
+def layers_of(
+    path: str | PathLike[str] | None,
+    settings: dict[str, Any],
+    fs: FileSystem,
+) -> Layers:
+    """The settings of a store, from everywhere."""
+    given = path if path is not None else os.environ.get(PATH_VARIABLE)
+    if not given:
+        raise InvalidConfig(
+            "no folder was given",
+            hint=f"Name it as the first argument, or set {PATH_VARIABLE}.",
+        )
+    unknown = sorted(settings.keys() - set(known()))
+    if unknown:
+        raise TypeError(f"unknown setting {unknown[0]!r}; known are {', '.join(known())}")
+    root = _resolved(given)
+    # Where it lies depends on no setting, only on what the path names.
+    stored = ConfigFile(fs, Layout.of(root, Layout.found_in(root) or "flat")).read()
+    return Layers(root, stored, {**from_environment(os.environ), **settings})
+
+
+def check_layout(config: Config) -> None:
+    """Refuse a folder that is laid out in another way.
+
+    Raises:
+        InvalidConfig: It is; the error says how.
+    """
+    if config.in_memory:
+        return
+    layout = Layout.of(config.path, config.layout)
+    # The path of a single file may be that of a store, or be inside one.
+    found = Layout.found_in(config.path) or (layout.file and Layout.found_in(layout.root))
+    there = Layout.single_file_of(layout.root)
+    if found == config.layout == "single" and layout.file != there:
+        raise InvalidConfig(
+            f"the store in {layout.root} keeps its sessions in another file",
+            path=layout.file,
+            hint=f"Open it as {there}.",
+        )
+    if found not in (None, config.layout):
+        raise InvalidConfig(
+            f"the store at {config.path} is laid out {found!r}, not {config.layout!r}",
+            path=config.path,
+            hint=f"Open it with layout={found!r}.",
+        )
+
+
+def is_left_open(config: Config) -> bool:
+    """Whether whoever had the store last did not come to give it up."""
+    return not config.in_memory and Layout.of(config.path, config.layout).holder.exists()
+
+
+def _resolved(path: str | PathLike[str]) -> Path:
+    text = Path(path)
+    if "\0" in str(text):
+        raise InvalidConfig("the path holds a NUL character")
+    try:
+        return text.expanduser().resolve()
+    except RuntimeError as error:
+        raise InvalidConfig(f"the home folder in {str(text)!r} is unknown") from error

@@ -1,0 +1,190 @@
+"""Reading: every way to look at sessions; nothing of it enters the mailbox."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+from sessionkeeper.engine.query import Query, position
+from sessionkeeper.engine.validation import INTEGRITY, issues_of
+from sessionkeeper.errors import (
+    SessionNotFound,
+)
+from sessionkeeper.layout import check_session_id
+from sessionkeeper.session import (
+    merge_newest,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from datetime import date, datetime
+
+    from sessionkeeper.engine.validation import Validator
+    from sessionkeeper.engine.values import Values
+    from sessionkeeper.engine.view import View
+    from sessionkeeper.session import L, Page, Session, SessionInfo
+
+
+class Reading:
+    """The sessions of a store, as whoever asks may see them now.
+
+    Subclasses set what it looks at: the view, the conversion of values, the validators.
+    """
+
+    _view: View
+    _values: Values
+    _validators: tuple[Validator, ...]
+
+    def load_session(self, session_id: str, *, last: int | None = None) -> Session:
+        """Load one session; it never waits behind writers.
+
+        Args:
+            session_id: The session.
+            last: Only so many messages, from the end; None for all.
+
+        Returns:
+            A session of the caller's own.
+
+        Raises:
+            SessionNotFound: There is no such session.
+            CorruptDocument: Its file is damaged; it was moved to the quarantine.
+            NewerVersion: Its file was written by a newer version.
+            PathBlocked: Its file cannot be read.
+            StoreClosed: The store is closed.
+        """
+        if last is not None and (type(last) is not int or last < 0):
+            raise ValueError(f"last must be None or 0 or more, not {last!r}")
+        checked = check_session_id(session_id)
+        document = self._view.load(checked)
+        if document is None:
+            raise SessionNotFound(f"there is no session {checked!r}", session_id=checked)
+        return document.session(last, self._values.revive)
+
+    def validate_session(self, session_id: str) -> list[str]:
+        """Say what is wrong with a session as it is stored.
+
+        Looked at are times, counts and ids, and whatever the validators of this store look at.
+
+        Returns:
+            The issues, in words; none if all is well.
+
+        Raises:
+            SessionNotFound: There is no such session.
+            SessionKeeperError: See `load_session`.
+        """
+        return issues_of(self.load_session(session_id), (*INTEGRITY, *self._validators))
+
+    def __contains__(self, session_id: object) -> bool:
+        checked = check_session_id(session_id)
+        self._view.wait_readable()
+        return self._view.record(checked) is not None
+
+    def __len__(self) -> int:
+        self._view.wait_readable()
+        return self._view.count()
+
+    def list_sessions(
+        self,
+        *,
+        limit: int | None = None,
+        cursor: str | None = None,
+    ) -> Page[SessionInfo]:
+        """The metadata of all sessions, the one changed last first.
+
+        Args:
+            limit: The size of a page; None for all.
+            cursor: The `cursor` of the page before.
+
+        Raises:
+            InvalidQuery: A negative limit, or a cursor that is not ours.
+            IndexBehind: What was saved before is not in the index in time.
+        """
+        return self.search(limit=limit, cursor=cursor)
+
+    def search(
+        self,
+        *,
+        tags: Iterable[str] = (),
+        all_tags: Iterable[str] = (),
+        after: date | datetime | None = None,
+        before: date | datetime | None = None,
+        min_cost: float | None = None,
+        max_cost: float | None = None,
+        status: str | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+    ) -> Page[SessionInfo]:
+        """The metadata of the sessions that meet every condition, the one changed last first.
+
+        Args:
+            tags: With any of these.
+            all_tags: With all of these.
+            after: Changed at or after; a date is midnight UTC.
+            before: Changed before; a date is midnight UTC.
+            min_cost: Costing at least this.
+            max_cost: Costing at most this.
+            status: With this status.
+            limit: The size of a page; None for all.
+            cursor: The `cursor` of the page before.
+
+        Raises:
+            InvalidQuery: A naive datetime, a negative limit, a cursor that is not ours.
+            IndexBehind: What was saved before is not in the index in time.
+            TypeError: An unknown condition.
+        """
+        query = Query.of(
+            tags=tags,
+            all_tags=all_tags,
+            after=after,
+            before=before,
+            min_cost=min_cost,
+            max_cost=max_cost,
+            status=status,
+        )
+        return self._view.search(query, limit, cursor)
+
+    def get_recent(self, limit: int = 5) -> Page[SessionInfo]:
+        """The sessions changed last, whatever their status."""
+        return self.list_sessions(limit=limit)
+
+    def merge_recent(
+        self,
+        live: Iterable[L],
+        *,
+        limit: int | None = 5,
+    ) -> list[L | SessionInfo]:
+        """The sessions changed last: those the application is at work on and those stored.
+
+        Args:
+            live: Any objects with `session_id` and `updated_at`. One that is stored too is
+                listed as the live object only.
+            limit: How many; None for all.
+
+        Returns:
+            The live objects themselves, and `SessionInfo` for the others, the one changed last
+            first.
+
+        Raises:
+            InvalidQuery: A negative limit, or an `updated_at` without a time zone.
+            IndexBehind: What was saved before is not in the index in time.
+        """
+        working = list(live)
+        position(limit, None)  # refuses a wrong limit
+        # Each of the live ones hides at most one of the stored.
+        stored = self.list_sessions(limit=None if limit is None else limit + len(working))
+        return merge_newest(working, stored)[:limit]
+
+    def iter_sessions(self) -> Iterator[SessionInfo]:
+        """The metadata of all sessions, one at a time, in the order of their ids.
+
+        Sessions may change meanwhile: each is given as it is when its turn comes, and one that
+        is there all the time is given once.
+        """
+        for record in self._view.iterate():
+            yield record.info()
+
+    def load_all(self) -> Iterator[Session]:
+        """All sessions, loaded one at a time; one deleted meanwhile is left out."""
+        for info in self.iter_sessions():
+            with contextlib.suppress(SessionNotFound):
+                yield self.load_session(info.session_id)
