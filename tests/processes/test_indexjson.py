@@ -98,8 +98,11 @@ def test_it_is_written_at_most_once_a_second(
     for number in range(1, 20):
         listing.save_session("s0", list(range(number)))
         assert list(listing.search())  # it is in the index, so the indexer has had its turn
+    clock.advance(LIST / 2)
+    listing.save_session("s0", list(range(20)))
+    assert list(listing.search())
     assert medium.published == before
-    wait_listed(clock, folder, s0=19)
+    wait_listed(clock, folder, s0=20)
     assert medium.published == before + 1
 
 
@@ -163,8 +166,11 @@ def test_a_medium_that_refuses_it_hurts_nobody_and_is_tried_again(
     folder: Path,
     medium: Medium,
 ) -> None:
+    listing.save_session("s1", [])
+    wait_listed(clock, folder, s1=0)
     medium.refuses = True
-    listing.save_session("s1", ["one"])
+    listing.append("s1", ["one"])
+    assert list(listing.search())  # from now on nothing is noted any more
 
     def was_refused() -> bool:
         clock.advance(LIST)
@@ -174,6 +180,8 @@ def test_a_medium_that_refuses_it_hurts_nobody_and_is_tried_again(
     assert [info.session_id for info in listing.list_sessions()] == ["s1"]
     assert listing.info().restarts == 0
     medium.refuses = False
+    clock.advance(LIST)
+    assert listed(folder)["s1"]["message_count"] == 0, "not at every turn"
     clock.advance(RETRY)
     wait_listed(clock, folder, s1=1)
 

@@ -374,6 +374,17 @@ def test_what_cannot_be_read_and_names_an_erased_session_goes_whole(folder: Path
         assert all(b"secret" not in p.read_bytes() for p in kept(folder))
 
 
+def test_a_torn_file_that_was_set_aside_names_nobody_who_was_erased(folder: Path) -> None:
+    three_sessions(folder)
+    file_of(folder).write_bytes(file_of(folder).read_bytes()[:-40])
+    quarantine = folder / ".sessionkeeper" / "quarantine"
+    with opened(folder) as store:
+        assert len(list(quarantine.iterdir())) == 2
+        store.erase_session("s1")
+        assert list(quarantine.iterdir()) == []
+        assert "s2" in store
+
+
 # --- damage ----------------------------------------------------------------------------------
 
 
@@ -537,6 +548,9 @@ def test_with_report_what_is_damaged_stays_where_it_is(folder: Path) -> None:
 def test_with_strict_a_damaged_file_is_not_opened(folder: Path) -> None:
     three_sessions(folder)
     opened(folder, recovery="strict").close()
+    edit(file_of(folder), lambda c: session_in(c, "s1").update(messages=["by hand"]))
+    with opened(folder, recovery="strict") as store:
+        assert store.load_session("s1").messages == ["by hand"]
     broken = damaged(folder, "s2")
     with pytest.raises(StoreDamaged):
         opened(folder, recovery="strict")

@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING, Final
 
 import orjson
 
-from sessionkeeper.errors import BackupsDamaged, NewerVersion, NoBackup
+from sessionkeeper.errors import BackupsDamaged, CorruptDocument, NewerVersion, NoBackup
 from sessionkeeper.layout import SUFFIX
 from sessionkeeper.session import BackupInfo
 from sessionkeeper.storage.backups import Backups
-from sessionkeeper.storage.onefile import Contents, decode_file, encode_file
-from sessionkeeper.storage.platform import Signature
+from sessionkeeper.storage.onefile import Contents, decode_file, encode_file, find_session
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping
     from pathlib import Path
 
     from sessionkeeper.clock import Clock
@@ -27,6 +26,8 @@ if TYPE_CHECKING:
 
 _NAME: Final = re.compile(r"[0-9a-f]{16}-\d{8}T\d{12}Z\.json")
 EVER: Final = None
+
+_Version = tuple["Slot", "Path"]
 
 
 def is_kept_file(name: str) -> bool:
@@ -52,8 +53,6 @@ class KeptFiles:
         self._folder = folder
         self._limit = limit
         self._clock = clock
-        # What was read of a file, for as long as that is the same.
-        self._tables: dict[str, tuple[Signature, list[tuple[Record, int]]]] = {}
 
     def resize(self, limit: int) -> None:
         """Keep so many from the next replacement on; with 0 what is there stays."""
@@ -102,7 +101,11 @@ class KeptFiles:
             behind: Those up to that number are of one that was removed.
             current: The number of the version that is in force; it is no backup.
         """
-        return [info for _, info in self._versions(session_id, behind, current)]
+        return [
+            BackupInfo(session_id, r.generation, r.updated_at, slot.size, path)
+            for slot, path in self._versions(session_id, behind, current)
+            for r in (slot.record,)
+        ]
 
     def load(self, session_id: str, generation: int | None, behind: int, current: int) -> Slot:
         """One version of a session; the newest that is whole if none is named.
@@ -111,27 +114,26 @@ class KeptFiles:
             NoBackup: Nothing is kept, or not that one.
             BackupsDamaged: What is kept cannot be read.
         """
-        reasons: list[str] = []
-        for record, info in self._versions(session_id, behind, current):
-            if generation in (None, info.generation):
-                for slot in self._contents(info.path).slots:
-                    if slot.ours and slot.record == record:
-                        return slot
-                reasons.append(f"{info.path.name}: it is not as it was written")
-        damaged = [f"{name}: {detail}" for name, detail in self._damages(session_id)]
-        if reasons or damaged:
-            text = "; ".join(reasons or damaged)
+        for slot, _ in self._versions(session_id, behind, current):
+            if generation in (None, slot.record.generation):
+                return slot
+        damages = list(self._damages(session_id))
+        if damages:
+            text = "; ".join(damages)
             raise BackupsDamaged(text, session_id=session_id, path=self._folder)
         what = "no backup" if generation is None else f"no backup of generation {generation}"
         raise NoBackup(f"{what} of session {session_id!r}", session_id=session_id)
 
-    def newest_of(self, session_id: str) -> Slot | None:
-        """The newest version of a session that is whole."""
+    def newest_of(self, wanted: Collection[str | None]) -> list[Slot]:
+        """Of each of these sessions the newest version that is whole, if there is one."""
+        found: dict[str, Slot] = {}
         for name in reversed(self.names()):
+            if all(session_id in found for session_id in wanted):
+                break
             for slot in self._contents(self._folder / name).slots:
-                if slot.ours and slot.record.session_id == session_id:
-                    return slot
-        return None
+                if slot.ours and slot.record.session_id in wanted:
+                    found.setdefault(slot.record.session_id, slot)
+        return list(found.values())
 
     def newest_whole(self) -> Contents | None:
         """The newest file that is whole."""
@@ -199,54 +201,35 @@ class KeptFiles:
 
     # --- reading ----------------------------------------------------------------------------
 
-    def _versions(
-        self,
-        session_id: str,
-        behind: int,
-        current: int,
-    ) -> Iterator[tuple[Record, BackupInfo]]:
+    def _versions(self, session_id: str, behind: int, current: int) -> Iterator[_Version]:
         seen = {current}
         for name in reversed(self.names()):
             path = self._folder / name
-            for record, size in self._table(path):
-                if record.session_id == session_id and record.lsn not in seen:
-                    seen.add(record.lsn)
-                    if record.lsn > behind:
-                        at = record.updated_at
-                        yield record, BackupInfo(session_id, record.generation, at, size, path)
+            slot = self._one_of(path, session_id)
+            if slot is not None and slot.record.lsn not in seen:
+                seen.add(slot.record.lsn)
+                if slot.record.lsn > behind:
+                    yield slot, path
 
-    def _table(self, path: Path) -> list[tuple[Record, int]]:
-        status = self._fs.status(path)
-        if status is None:
-            return []
-        signature = Signature.of(status)
-        known = self._tables.get(path.name)
-        if known is not None and known[0] == signature:
-            return known[1]
-        table = [(s.record, s.size) for s in self._contents(path).slots if s.ours]
-        there = set(self.names())
-        self._tables = {name: t for name, t in self._tables.items() if name in there}
-        self._tables[path.name] = (signature, table)
-        return table
+    def _one_of(self, path: Path, session_id: str) -> Slot | None:
+        try:
+            return find_session(b"".join(self._fs.read(path)[0]), session_id)
+        except (OSError, CorruptDocument):
+            return None
+
+    def _damages(self, session_id: str) -> Iterator[str]:
+        """What may have held a version of a session, and why it cannot be read."""
+        for name in reversed(self.names()):
+            try:
+                find_session(b"".join(self._fs.read(self._folder / name)[0]), session_id)
+            except (OSError, CorruptDocument) as error:
+                yield f"{name}: {error.args[0]}"
 
     def _contents(self, path: Path) -> Contents:
         try:
             return decode_file(b"".join(self._fs.read(path)[0]), self._clock.now())
         except (OSError, NewerVersion) as error:
             return Contents([], torn=str(error))
-
-    def _damages(self, session_id: str) -> Iterator[tuple[str, str]]:
-        """What may have held a version of a session, and why it cannot be read."""
-        for name in reversed(self.names()):
-            contents = self._contents(self._folder / name)
-            if contents.torn is not None:
-                yield name, contents.torn
-            for damage in contents.damaged:
-                if damage.session_id in (None, session_id):
-                    yield name, damage.detail
-            for slot in contents.slots:
-                if not slot.ours and slot.record.session_id == session_id:
-                    yield name, "it is not as it was written"
 
     def _paths(self) -> list[Path]:
         try:

@@ -23,6 +23,8 @@ import orjson
 from sessionkeeper.errors import CorruptDocument, InvalidSessionId, InvalidValue, NewerVersion
 from sessionkeeper.layout import check_session_id
 from sessionkeeper.storage.codec import StrictError, decode_strict, encode
+from sessionkeeper.storage.documents import FORMAT as DOCUMENT_FORMAT
+from sessionkeeper.storage.documents import VERSION as DOCUMENT_VERSION
 from sessionkeeper.storage.documents import decode_document, decode_foreign, encode_document
 from sessionkeeper.storage.lines import weight
 
@@ -61,11 +63,17 @@ class Slot:
         document: The session.
         parts: Its bytes as they are written.
         ours: Whether it carries our checksum; else a person, or another program, wrote it.
+        size: How many bytes it is written as.
     """
 
     document: Document
     parts: tuple[Chunk, ...] = field(repr=False)
     ours: bool = True
+    size: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        # Counted once: each commit adds up those of all sessions.
+        object.__setattr__(self, "size", weight(self.parts))
 
     @classmethod
     def of(cls, document: Document) -> Slot:
@@ -76,11 +84,6 @@ class Slot:
     def record(self) -> Record:
         """What was assigned to the version."""
         return self.document.record
-
-    @property
-    def size(self) -> int:
-        """How many bytes it is written as."""
-        return weight(self.parts)
 
     @property
     def checksum(self) -> str:
@@ -162,6 +165,36 @@ def decode_file(data: bytes, now: datetime) -> Contents:
     for damage in contents.damaged:
         contents.slots.extend(_rescued(damage.data))
     return contents
+
+
+def find_session(data: bytes, session_id: str) -> Slot | None:
+    """One session in a file that a store wrote, without reading the others.
+
+    Returns:
+        The session; None if it is not in there.
+
+    Raises:
+        CorruptDocument: It is damaged, or the file is cut off, or not as a store writes it.
+    """
+    start = b'{"format":"%s","version":%d,"session_id":%s,' % (
+        DOCUMENT_FORMAT.encode(),
+        DOCUMENT_VERSION,
+        encode(session_id),
+    )
+    at = data.find(b"\n" + start)
+    found = at >= 0
+    while at >= 0:
+        end = data.find(b"\n" + _SEPARATOR, at)
+        segment = data[at + 1 : end + 1 if end >= 0 else -len(_END)]
+        document = decode_document([segment])
+        if document is not None:
+            return Slot(document, (segment,))
+        at = data.find(b"\n" + start, at + 1)
+    if found:
+        raise CorruptDocument("it is not as it was written", session_id=session_id)
+    if not (data.startswith(_HEAD) and data.endswith(_END)):
+        raise CorruptDocument("the file is cut off, or was laid out anew", session_id=session_id)
+    return None
 
 
 def _check_version(version: object) -> None:

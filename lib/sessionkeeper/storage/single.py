@@ -652,8 +652,7 @@ class SingleFileBackend(SingleFileReader):
         report: RecoveryReport,
     ) -> None:
         """Bring back what is damaged, each session as the newest version that is kept."""
-        copies = [self._kept.newest_of(d.session_id) for d in lost if d.session_id is not None]
-        found = [copy for copy in copies if copy is not None]
+        found = self._kept.newest_of({damage.session_id for damage in lost} - slots.keys())
         if torn is not None or any(damage.session_id is None for damage in lost):
             # Nobody can say who is missing: whoever was there and was not removed since.
             whole = self._kept.newest_whole()
@@ -741,17 +740,20 @@ class SingleFileBackend(SingleFileReader):
             self._note(found, result.problems)
             return result
         state = self._state
+        current = None if found is None else found[1]
+        changed = current != self._signature or state.blocked is not None
+        if changed and self._may_be_unfinished(found, current):
+            result.unsettled.append(self._file.name)
+            return result
         edits, self._edits = self._edits, []
         for edit in edits:
             state = self._merged(edit, state, result)
-        current = None if found is None else found[1]
-        if current != self._signature or state.blocked is not None:
-            if self._may_be_unfinished(found, current):
-                result.unsettled.append(self._file.name)
-            else:
-                state = self._taken(found, state, result)
+        if changed:
+            state = self._taken(found, state, result)
         if state is not self._state:
             self._store(state, result)
+        elif changed and current != self._signature:
+            self._edits = edits  # what could not be kept is tried again, in the same order
         return result
 
     def _may_be_unfinished(
