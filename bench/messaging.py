@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 SESSIONS = 3
 
+# Whoever asks waits so long at most, whomever it asks: a bare wait is cheaper and no fair match.
+PATIENCE = 5.0
+
 
 class MessageClient(Protocol):
     """One thread's way to a server."""
@@ -103,7 +106,7 @@ class ServerMessages:
 
     def ask(self) -> int:
         """See `MessageClient.ask`."""
-        answer: int = self._ref.call("ask")
+        answer: int = self._ref.call("ask", PATIENCE)
         return answer
 
     def ask_many(self, count: int) -> list[int]:
@@ -218,7 +221,7 @@ class PykkaMessages:
 
     def ask(self) -> int:
         """See `MessageClient.ask`."""
-        answer: int = self._ref.ask("ask", block=True)
+        answer: int = self._ref.ask("ask", block=True, timeout=PATIENCE)
         return answer
 
     def ask_many(self, count: int) -> list[int]:

@@ -378,7 +378,7 @@ def workloads() -> tuple[Workload, ...]:
     return (
         Workload(
             "ask",
-            "a question without I/O and its answer",
+            "a question without I/O, with a timeout, and its answer",
             SERVER,
             _servers(AskTrial),
             targets=(Target(PYKKA, 1.2, threads=64),),
