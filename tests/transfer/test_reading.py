@@ -71,9 +71,9 @@ def test_a_small_file_that_decompresses_to_more_than_the_bound_is_refused(tmp_pa
 @pytest.mark.parametrize(
     "damaged",
     [
-        gzip.compress(CONTENT)[:-9],
-        gzip.compress(CONTENT)[:-8] + b"\0" * 8,
-        gzip.compress(CONTENT) + b"rest",
+        gzip.compress(CONTENT, mtime=0)[:-9],
+        gzip.compress(CONTENT, mtime=0)[:-8] + b"\0" * 8,
+        gzip.compress(CONTENT, mtime=0) + b"rest",
         b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03\xff\xff\xff",
     ],
     ids=["cut off", "wrong checksum", "something behind it", "no deflate data"],
