@@ -38,7 +38,7 @@ from sessionkeeper.session import (
 )
 from sessionkeeper.storage.platform import FileSystem
 from sessionkeeper.storage.reader import FolderReader
-from sessionkeeper.storage.single import SingleFileReader
+from sessionkeeper.storage.singlereader import SingleFileReader
 from sessionkeeper.storage.usage import measure
 
 if TYPE_CHECKING:

@@ -53,7 +53,10 @@ def medium() -> Medium:
 @pytest.fixture
 def listing(folder: Path, clock: FakeClock, medium: Medium) -> Iterator[SessionStore]:
     inject = Injected(clock=clock, fs=medium)
-    with SessionStore.open(folder, watch=False, index_json=True, inject=inject) as store:
+    # Without checkpoints, which also wake the indexer.
+    with SessionStore.open(
+        folder, durability="file", watch=False, index_json=True, inject=inject
+    ) as store:
         yield store
 
 

@@ -45,7 +45,9 @@ from sessionkeeper.storage.lock import FolderLock
 from sessionkeeper.storage.memory import MemoryBackend
 from sessionkeeper.storage.platform import FileSystem, Signature
 from sessionkeeper.storage.reader import FolderReader
-from sessionkeeper.storage.single import SingleFileBackend, SingleFileReader, read_published
+from sessionkeeper.storage.single import SingleFileBackend
+from sessionkeeper.storage.singlereader import SingleFileReader
+from sessionkeeper.storage.singlewriter import read_published
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
