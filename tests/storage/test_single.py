@@ -26,6 +26,7 @@ from sessionkeeper import (
     StorageFailed,
     StoreDamaged,
     StoreFull,
+    StoreGone,
     StoreLocked,
     check_store,
 )
@@ -33,6 +34,7 @@ from sessionkeeper.layout import Layout
 from sessionkeeper.storage import single
 from sessionkeeper.storage.backend import SETTLE, Put, Trash
 from sessionkeeper.storage.folder import prepare_folders
+from sessionkeeper.storage.index import Recalled
 from sessionkeeper.storage.onefile import decode_file
 from sessionkeeper.storage.platform import FileSystem
 from sessionkeeper.storage.single import SingleFileBackend
@@ -648,6 +650,78 @@ def test_an_edit_that_meets_a_write_is_merged_with_it(folder: Path) -> None:
     assert parsed(folder)["s2"]["messages"] == ["s2 by hand"]
 
 
+def backend_with_two(folder: Path, fs: FileSystem | None = None) -> SingleFileBackend:
+    backend_in(folder)
+    backend = backend_in(folder, fs or FileSystem())
+    backend.recover()
+    backend.commit([Put(_document("s1", 1)), Put(_document("s2", 2))])
+    return backend
+
+
+def test_a_removal_by_hand_that_meets_a_write_loses_nothing(folder: Path) -> None:
+    backend = backend_with_two(folder)
+    edit(file_of(folder), lambda c: c["sessions"].clear())
+    backend.commit([Put(_document("s1", 3, generation=2, text="written"))])
+    found = backend.reconcile(["sessions.json"], 3)
+    assert found.vanished == ["s2"]
+    assert texts(backend) == {"s1": "written"}
+
+
+@pytest.mark.parametrize("cut", [True, False])
+def test_an_edit_that_is_damaged_and_meets_a_write_removes_nothing(
+    *,
+    cut: bool,
+    folder: Path,
+) -> None:
+    backend = backend_with_two(folder)
+    content = file_of(folder).read_bytes()
+    at = content.index(b'"session_id":"s2"')
+    file_of(folder).write_bytes(content[:at] + (b"" if cut else b"#" + content[at + 16 :]))
+    backend.commit([Put(_document("s1", 3, generation=2, text="written"))])
+    found = backend.reconcile(["sessions.json"], 3)
+    assert (found.vanished, found.records) == ([], [])
+    assert texts(backend) == {"s1": "written", "s2": "hello"}
+
+
+def test_a_session_whose_id_cannot_be_read_any_more_is_not_taken_to_be_removed(
+    folder: Path,
+) -> None:
+    backend = backend_with_two(folder)
+    content = file_of(folder).read_bytes()
+    file_of(folder).write_bytes(content.replace(b'"session_id":"s2"', b'"session_#d":"s2"'))
+    clock = backend._clock
+    assert isinstance(clock, FakeClock)
+    assert backend.reconcile(["sessions.json"], 2).unsettled != []
+    clock.advance(SETTLE)
+    assert backend.reconcile(["sessions.json"], 2).vanished == []
+    assert texts(backend).keys() == {"s1", "s2"} == parsed(folder).keys()
+
+
+def test_an_edit_that_cannot_be_kept_is_taken_later(folder: Path) -> None:
+    fs = FaultyFileSystem()
+    backend = backend_with_two(folder, fs)
+    edit(file_of(folder), lambda c: session_in(c, "s2").update(title="first edit"))
+    backend.commit([Put(_document("s1", 3, generation=2, text="written"))])
+    edit(file_of(folder), lambda c: session_in(c, "s1").update(title="second edit"))
+    fs.fail(Fault("link", os_error(errno.ENOSPC)))
+    assert backend.reconcile(["sessions.json"], 3).records == []
+    assert backend.suspects() == ["sessions.json"]
+    found = backend.reconcile(["sessions.json"], 3)
+    assert {(r.session_id, r.title) for r in found.records} >= {("s1", "second edit")}
+    assert parsed(folder)["s1"]["title"] == "second edit"
+    assert parsed(folder)["s2"]["title"] == "first edit"
+
+
+def test_an_edit_that_waits_does_not_bring_back_what_was_erased(folder: Path) -> None:
+    backend = backend_with_two(folder)
+    edit(file_of(folder), lambda c: session_in(c, "s2").update(messages=["secret"]))
+    backend.commit([Put(_document("s1", 3, generation=2, text="written"))])
+    backend.erase("s2", 4)
+    found = backend.reconcile(["sessions.json"], 4)
+    assert (found.records, found.vanished) == ([], [])
+    assert parsed(folder).keys() == {"s1"}
+
+
 def test_a_damaged_edit_is_replaced_by_what_is_known(folder: Path) -> None:
     with opened(folder, watch=True) as store, EventLog(store) as log:
         store.save_session("s1", ["one"])
@@ -778,6 +852,92 @@ def test_a_crashed_actor_finds_its_sessions_again(one: SessionStore) -> None:
     one.save_session("s1", ["one"])
     crash_actor(one)
     assert one.append("s1", ["two"]).generation == 2
+
+
+def test_a_session_that_is_damaged_and_stays_is_not_replaced(folder: Path) -> None:
+    three_sessions(folder)
+    damaged(folder, "s2")
+    backend = SingleFileBackend(Layout.of(folder, "single"), FakeClock(NOW), repairs=False)
+    backend.recover()
+    before = file_of(folder).read_bytes()
+    with pytest.raises(PathBlocked):
+        backend.commit([Put(_document("s2", 99))])
+    assert file_of(folder).read_bytes() == before
+
+
+def test_a_folder_that_was_moved_away_is_not_written_to(folder: Path, tmp_path: Path) -> None:
+    backend = backend_with_two(folder)
+    folder.rename(tmp_path / "elsewhere")
+    backend_in(folder)
+    with pytest.raises(StoreGone):
+        backend.commit([Put(_document("s3", 3))])
+    assert not file_of(folder).exists()
+
+
+def test_a_number_is_not_used_twice_though_its_session_is_gone(folder: Path) -> None:
+    backend_in(folder)
+    layout = Layout.of(folder, "single")
+    backend = SingleFileBackend(layout, FakeClock(NOW), recall=lambda: Recalled(lsn=50))
+    assert backend.recover().lsn == 50
+    assert backend.recover().lsn == 50
+
+
+class NotingFileSystem(FileSystem):
+    """Notes the folders that are synced, and the names that are replaced."""
+
+    def __init__(self) -> None:
+        self.noted: list[str] = []
+
+    def sync_folder(self, path: Path) -> None:
+        super().sync_folder(path)
+        self.noted.append(path.name)
+
+    def replace(self, source: Path, target: Path) -> None:
+        super().replace(source, target)
+        self.noted.append(target.name)
+
+
+def test_a_deleted_session_is_durable_in_the_trash_before_it_leaves_the_file(
+    folder: Path,
+) -> None:
+    fs = NotingFileSystem()
+    backend = backend_with_two(folder, fs)
+    fs.noted.clear()
+    backend.commit([Trash(_document("s2", 2).record, 3, "deleted", NOW, "request-3")])
+    removal = next((folder / ".sessionkeeper" / "trash").iterdir()).name
+    assert fs.noted == [removal, removal, "trash", "sessions.json", "store"]
+    fs.noted.clear()
+    backend_in(folder, fs).recover()
+    assert {"trash", "store"} <= set(fs.noted)
+
+
+def test_what_a_refused_removal_left_is_not_in_the_way_of_the_next(folder: Path) -> None:
+    fs = FaultyFileSystem()
+    backend = backend_with_two(folder, fs)
+    change = Trash(_document("s2", 2).record, 3, "deleted", NOW, "request-3")
+    fs.fail(Fault("write_new", os_error(errno.ENOSPC), skip=2))
+    fs.fail(Fault("unlink", os_error(errno.EIO)))
+    with pytest.raises(StorageFailed):
+        backend.commit([change])
+    assert texts(backend).keys() == {"s1", "s2"}
+    backend.commit([change])
+    assert texts(backend).keys() == {"s1"}
+    assert backend.trashed("s2") is not None
+
+
+def test_a_file_is_kept_once_though_a_crash_came_before_its_replacement(folder: Path) -> None:
+    backend_with_two(folder)
+    fs = FaultyFileSystem()
+    crashing = backend_in(folder, fs)
+    crashing.recover()
+    fs.fail(Fault("replace", InjectedCrash("dead"), name="sessions.json"))
+    with pytest.raises(InjectedCrash):
+        crashing.commit([Put(_document("s3", 3))])
+    backend = backend_in(folder)
+    backend.recover()
+    backend.commit([Put(_document("s3", 3))])
+    assert len(kept(folder)) == 1
+    assert texts(backend).keys() == {"s1", "s2", "s3"}
 
 
 class CrashingFileSystem(FileSystem):

@@ -85,7 +85,7 @@ class EditableSingleFile(SingleFileWriter):
         contents, signature = found
         merged = state
         if contents.torn is None:
-            merged = self._merged(Edit(contents, state.slots), state, result)
+            merged = self._merged(Edit(contents, self._state.slots), state, result)
         if merged.slots == state.slots and contents.torn is None and not contents.damaged:
             self._signature = signature
             # Only laid out anew, or what could not be read has gone.
