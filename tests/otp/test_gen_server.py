@@ -40,6 +40,7 @@ from sessionkeeper.otp import (
     ServerRef,
     StartError,
 )
+from sessionkeeper.otp.runtime import PROCESS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -109,6 +110,19 @@ def test_start_while_it_lives_and_while_it_starts_is_refused(bench: Bench) -> No
     assert ref.call(1) == 1
 
 
+def test_a_constructor_cannot_start_another_incarnation(bench: Bench) -> None:
+    class Twice(Lab):
+        def __init__(self) -> None:
+            super().__init__()
+            self.ref.start(Lab)
+
+    ref = bench.ref("a", start_timeout=PATIENCE)
+    with pytest.raises(StartError, match="still lives"):
+        ref.start(Twice)
+    ref.start(Lab)
+    assert ref.call(1) == 1
+
+
 def test_start_timeout_fences_an_init_that_hangs(bench: Bench) -> None:
     gate = Gate()
     ref = bench.ref("a", start_timeout=0.01)
@@ -123,6 +137,14 @@ def test_start_timeout_fences_an_init_that_hangs(bench: Bench) -> None:
     assert ref.last_exit is None, "it never lived"
     ref.start(Lab)
     assert reply.result(PATIENCE) == "kept"
+
+
+def test_who_is_fenced_while_it_starts_does_not_come_up(bench: Bench) -> None:
+    ref = bench.ref("a")
+    with pytest.raises(StartError, match="did not start"):
+        ref.start(Lab, bench.log, init=lambda server: server.ref.fence())
+    assert bench.noted("go_on") == []
+    assert ref.last_exit is None, "it never lived"
 
 
 def test_an_interrupted_start_leaves_no_server_behind(
@@ -192,6 +214,9 @@ def test_what_a_server_does_not_implement(bench: Bench, caplog: Any) -> None:
 
 def test_domain_errors_of_casts_and_infos_are_logged(bench: Bench, caplog: Any) -> None:
     ref = bench.lab()
+    with pytest.raises(Refused):
+        ref.call(refuse)
+    assert caplog.text == "", "its caller knows"
     ref.cast(refuse)
     ref.send_info(refuse)
     assert ref.call(1) == 1
@@ -475,15 +500,38 @@ def test_close_ends_a_living_server_after_its_turn(bench: Bench) -> None:
     executing = ref.send_request(gate)
     gate.wait_reached()
     queued = ref.send_request("queued")
+    downs: Recorder[ExitReason] = Recorder()
+    ref.monitor(downs)
     ref.close(ExitReason.shutdown("closing"))
     first, second = outcome(executing), outcome(queued)
     assert isinstance(first, ServerDown)
     assert isinstance(second, ServerDown)
     assert (first.executed, second.executed) == (None, False)
+    assert downs.items == []
     gate.open()
     assert ref.stop(PATIENCE)
     assert ref.last_exit == ExitReason.shutdown("closing")
+    assert downs.items == [ref.last_exit]
     ref.close()
+    assert ref.monitors == []
+
+
+def test_an_orderly_end_logs_nothing_and_leaves_nothing_to_drain(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    ref = bench.lab()
+    assert ref in PROCESS.running
+    assert ref.stop(PATIENCE)
+    assert ref not in PROCESS.running
+    assert caplog.text == ""
+
+
+def test_a_drain_leaves_casts_behind_but_signals_do_not_count(bench: Bench) -> None:
+    signalled, told = bench.ref("signalled"), bench.ref("told")
+    signalled.send_info("x")
+    told.cast("x")
+    assert signalled.drain(PATIENCE)
+    assert not told.drain(PATIENCE)
 
 
 def test_the_exit_reason_does_not_keep_the_dead_server_alive(bench: Bench) -> None:

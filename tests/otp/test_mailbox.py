@@ -47,17 +47,22 @@ def info(message: object = None) -> Envelope:
 
 
 class Meddled(deque[Envelope]):
-    """A queue in which something happens just before the first message is appended."""
+    """A queue in which something happens just before the first append, or after each."""
 
-    def __init__(self, meddle: Callable[[], object]) -> None:
+    def __init__(
+        self, meddle: Callable[[], object], after: Callable[[], object] | None = None
+    ) -> None:
         super().__init__()
         self.meddle: Callable[[], object] | None = meddle
+        self.after = after
 
     def append(self, envelope: Envelope, /) -> None:
         meddle, self.meddle = self.meddle, None
         if meddle is not None:
             meddle()
         super().append(envelope)
+        if self.after is not None:
+            self.after()
 
 
 def messages(turn: object) -> list[object]:
@@ -123,6 +128,9 @@ def test_the_bound_in_bytes() -> None:
         mailbox.put(call("b", size=41))
     mailbox.put(call("c", size=40))
     assert mailbox.measure()[1] == 100
+    mailbox.put(call("d"))
+    assert messages(mailbox.take(1)) == ["a"]
+    assert mailbox.measure()[1] == 40
     mailbox.take(10)
     assert mailbox.measure()[1] == 0
 
@@ -133,6 +141,10 @@ def test_a_message_larger_than_the_bound_is_accepted_when_no_bytes_wait() -> Non
     mailbox.put(call("huge", size=5000))
     with pytest.raises(Busy):
         mailbox.put(call("next", size=1))
+    mailbox.take(10)
+    mailbox.put(call("a single byte", size=1))
+    with pytest.raises(Busy):
+        mailbox.put(call("huge", size=5000))
 
 
 def test_a_sender_waits_for_room_and_gets_it(bench: Bench) -> None:
@@ -197,14 +209,38 @@ def test_what_slips_into_a_full_mailbox_is_taken_back() -> None:
     assert messages(mailbox.take(10)) == ["first", "faster"]
 
 
+def test_what_the_consumer_took_before_a_refusal_was_seen_is_not_refused() -> None:
+    mailbox = make()
+    taken: list[object] = []
+
+    def drain_and_take() -> None:
+        mailbox.drain(STOP)
+        taken.extend(messages(mailbox.take(1)))
+
+    mailbox._queue = Meddled(lambda: None, drain_and_take)
+    mailbox.put(call("just in time"))
+    assert taken == ["just in time"]
+
+
 def line_up(mailbox: Mailbox, envelope: Envelope) -> threading.Thread:
     """Send from another thread, and return it when that waits for room."""
     before = len(mailbox._line)
     sender = threading.Thread(target=lambda: mailbox.put(envelope, PATIENCE))
     sender.start()
-    while len(mailbox._line) == before:
+    while sender.is_alive() and len(mailbox._line) == before:
         sender.join(0.001)
     return sender
+
+
+def test_what_was_taken_back_for_lack_of_room_waits_for_it() -> None:
+    mailbox = make(max_messages=2)
+    mailbox._queue = Meddled(lambda: deque.append(mailbox._queue, call("faster")))
+    deque.append(mailbox._queue, call("first"))
+    sender = line_up(mailbox, call("waits"))
+    assert messages(mailbox.take(10)) == ["first", "faster"]
+    sender.join(PATIENCE)
+    assert mailbox.measure()[0] == 1
+    assert messages(mailbox.take(10)) == ["waits"]
 
 
 @pytest.mark.parametrize("size", [0, 50])
@@ -277,8 +313,9 @@ def test_what_is_taken_cannot_be_withdrawn_and_what_is_requeued_can() -> None:
     turn = mailbox.take(1)
     assert not isinstance(turn, ExitReason)
     assert not turn[0].withdraw(TimeoutError())
+    mailbox.put(call("y", size=2))
     mailbox.requeue(turn)
-    assert mailbox.measure()[:2] == (1, 7)
+    assert mailbox.measure()[:2] == (2, 9)
     assert not turn[0].in_flight
     assert turn[0].withdraw(TimeoutError())
     assert mailbox.in_flight() == []
@@ -484,6 +521,19 @@ def test_wait_overrides_busy_wait(bench: Bench) -> None:
             send("x", wait=0)
 
 
+def test_without_a_wait_a_sender_waits_for_room_as_long_as_busy_wait(bench: Bench) -> None:
+    ref = bench.ref("a", max_messages=1, busy_wait=PATIENCE)
+    ref.cast("fills it")
+    sender = threading.Thread(target=lambda: ref.cast("waits"))
+    sender.start()
+    while sender.is_alive() and not ref.mailbox._line:
+        sender.join(0.001)
+    ref.start(Lab, bench.log)
+    sender.join(PATIENCE)
+    assert ref.call("behind both") == "behind both"
+    assert [message for _, message in bench.noted("cast")] == ["fills it", "waits"]
+
+
 def test_sizes_are_those_declared_and_nothing_by_default(bench: Bench) -> None:
     ref = bench.ref("a")
     for send in (ref.cast, ref.send_info, ref.send_request):
@@ -492,6 +542,17 @@ def test_sizes_are_those_declared_and_nothing_by_default(bench: Bench) -> None:
     for send in (ref.cast, ref.send_info, ref.send_request):
         send("x", size=3)
     assert ref.info().queued_bytes == 9
+
+
+def test_a_call_counts_from_when_it_was_sent_and_with_its_size(bench: Bench) -> None:
+    ref = bench.ref("down", timers=bench.clock)
+    bench.clock.advance(5.0)
+    for size in ({}, {"size": 3}):
+        with pytest.raises(CallTimeout):
+            ref.call("x", timeout=0, **size)
+        assert ref.info().queued_bytes == sum(size.values())
+    bench.clock.advance(2.0)
+    assert ref.info().oldest_age == 2.0
 
 
 def test_posts_to_a_handle(bench: Bench) -> None:
@@ -576,6 +637,12 @@ def test_an_interrupted_call_is_withdrawn(bench: Bench, monkeypatch: pytest.Monk
 
 
 # -- envelopes
+
+
+def test_an_envelope_is_a_call_that_counts_no_bytes_unless_told() -> None:
+    envelope = Envelope("x")
+    assert (envelope.kind, envelope.size) == ("call", 0)
+    assert (envelope.deadline, envelope.enqueued_at) == (inf, 0.0)
 
 
 def test_envelope_fail_wraps_what_is_no_exception() -> None:

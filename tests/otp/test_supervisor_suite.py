@@ -287,6 +287,9 @@ def test_temporary_bystander(bench: Bench, strategy: Strategy) -> None:
         ("c", SHUTDOWN),
     ]
     assert bench["temp"].state == "closed"
+    with pytest.raises(ServerDown) as caught:
+        bench["temp"].cast("x")
+    assert caught.value.reason == SHUTDOWN
 
 
 def test_multiple_restarts(bench: Bench) -> None:
@@ -578,6 +581,11 @@ def test_tree_counts_by_type(bench: Bench) -> None:
     counts = root.count_children()
     assert (counts.specs, counts.active) == (3, 3)
     assert (counts.workers, counts.supervisors) == (2, 1)
+
+
+def test_counting_the_children_of_one_that_does_not_run_ends_in_time(bench: Bench) -> None:
+    with pytest.raises(CallTimeout):
+        bench.plan("sup", [bench.child("a")]).count_children(0)
 
 
 def test_tree_gives_up_as_a_whole(bench: Bench) -> None:

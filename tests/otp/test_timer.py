@@ -57,6 +57,18 @@ def test_manual_timers_set_while_time_advances_are_heard() -> None:
     assert calls == [1.0, 2.0, 3.0]
 
 
+def test_a_late_round_leaves_the_rhythm_alone_and_missed_ones_are_left_out() -> None:
+    clock = ManualTimerService()
+    calls: list[float] = []
+    clock.every(1.0, lambda: calls.append(clock.monotonic()))
+    clock._now = 1.5
+    clock.advance(0.5)
+    assert calls == [1.5, 2.0]
+    clock._now = 4.0
+    clock.advance(0.75)
+    assert calls[2:] == [4.0]
+
+
 @pytest.mark.parametrize("service", [ManualTimerService(), ThreadTimerService()])
 def test_a_period_must_be_positive(service: ManualTimerService | ThreadTimerService) -> None:
     for period in (0, -1.0):
