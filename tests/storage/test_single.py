@@ -714,10 +714,16 @@ def test_an_edit_that_cannot_be_kept_is_taken_later(folder: Path) -> None:
 
 def test_an_edit_that_waits_does_not_bring_back_what_was_erased(folder: Path) -> None:
     backend = backend_with_two(folder)
-    edit(file_of(folder), lambda c: session_in(c, "s2").update(messages=["secret"]))
+
+    def change(content: dict[str, Any]) -> None:
+        session_in(content, "s2").update(messages=["secret"])
+        content["sessions"].append({**session_in(content, "s2"), "session_id": "s3"})
+
+    edit(file_of(folder), change)
     backend.commit([Put(_document("s1", 3, generation=2, text="written"))])
     backend.erase("s2", 4)
-    found = backend.reconcile(["sessions.json"], 4)
+    backend.erase("s3", 5)
+    found = backend.reconcile(["sessions.json"], 5)
     assert (found.records, found.vanished) == ([], [])
     assert parsed(folder).keys() == {"s1"}
 
@@ -933,7 +939,8 @@ def test_a_file_is_kept_once_though_a_crash_came_before_its_replacement(folder: 
     fs.fail(Fault("replace", InjectedCrash("dead"), name="sessions.json"))
     with pytest.raises(InjectedCrash):
         crashing.commit([Put(_document("s3", 3))])
-    backend = backend_in(folder)
+    later = FakeClock(NOW + timedelta(seconds=1))
+    backend = SingleFileBackend(Layout.of(folder, "single"), later)
     backend.recover()
     backend.commit([Put(_document("s3", 3))])
     assert len(kept(folder)) == 1
