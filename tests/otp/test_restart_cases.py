@@ -723,6 +723,10 @@ def test_backoff_never_escalates_past_the_consecutive_budget(bench: Bench) -> No
     assert bench.events.count("child_restarting") == 5
 
 
+def test_a_backoff_may_forget_at_once() -> None:
+    assert Backoff(reset_after=0.0).reset_after == 0.0
+
+
 def test_backoff_count_reset_after_the_reset_timeout(bench: Bench) -> None:
     bench.supervise(
         bench.child("a"),

@@ -51,6 +51,41 @@ def test_sup_start_normal(bench: Bench) -> None:
     assert sup.state == "ready"
 
 
+def test_events_tell_which_incarnation_they_are_about(bench: Bench) -> None:
+    bench.supervise(bench.child("a"))
+    crash(bench["a"])
+    bench.events.wait("child_restarted")
+    assert [(event.kind, event.epoch, event.delay) for event in bench.events.items] == [
+        ("child_started", 1, 0.0),
+        ("child_exited", 1, 0.0),
+        ("child_restarting", 1, 0.0),
+        ("child_restarted", 2, 0.0),
+    ]
+
+
+def test_nobody_needs_to_listen_to_events(bench: Bench) -> None:
+    sup = bench.supervise(bench.child("a"), on_event=None)
+    assert (sup.hooks, sup.hook_failures) == ([], 0)
+
+
+def test_a_child_that_is_ignored_later_is_not_reported_as_restarted(bench: Bench) -> None:
+    ref = bench.ref("once")
+
+    def start() -> ServerRef | None:
+        if ref.epoch == 1:
+            return None
+        ref.start(Lab)
+        return ref
+
+    sup = bench.supervise(ChildSpec("once", start))
+    crash(ref)
+    bench.events.wait("child_restarting", "once")
+    while (info := sup.which_children()[0]).state == "restarting":
+        pass
+    assert (info.state, info.restarts) == ("ignored", 0)
+    assert bench.events.count("child_restarted") == 0
+
+
 def test_start_supervisor_returns_a_running_root(bench: Bench) -> None:
     ended: list[ExitReason] = []
     sup = start_supervisor("root", [bench.child("a")], on_terminal=ended.append)
