@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sessionkeeper import AppendMessages, DeleteSession, SaveSession, SessionStore
+from sessionkeeper import (
+    AppendMessages,
+    Conflict,
+    DeleteSession,
+    SaveSession,
+    SessionStore,
+    StorageFailed,
+)
 from sessionkeeper.testing import Fault, FaultyBackend, Injected, InjectedCrash
 
 if TYPE_CHECKING:
@@ -51,13 +58,56 @@ def test_a_delete_that_found_nothing_does_not_take_what_was_made_after_it(
         assert backends[0].held.wait(10)
         backends[0].fail(Fault("commit", InjectedCrash("soon"), skip=1, after=after))
         deleted = store.tell(DeleteSession("s1"))
+        refused = store.tell(SaveSession("s1", [], expected_generation=7))
         nothing = store.tell(AppendMessages("s1", []))
         saved = store.tell(SaveSession("s1", ["kept"]))
         emptied = store.tell(AppendMessages("s1", []))
         backends[0].going_on.set()
         assert first.result(10).generation == 1
         assert deleted.result(10) is False
+        assert isinstance(refused.exception(10), Conflict)
         assert saved.result(10).generation == nothing.result(10).generation + 1
         assert emptied.result(10).message_count == 1
         assert store.info().restarts == 1
         assert store.load_session("s1").messages == ["kept"]
+
+
+def test_a_conflict_is_told_when_what_it_met_can_be_seen(folder: Path) -> None:
+    """Else whoever loads the session again would meet the same conflict again."""
+    backends: list[Holding] = []
+
+    def wrap(inner: Backend) -> Backend:
+        backends.append(Holding(inner))
+        return backends[-1]
+
+    with SessionStore.open(folder, watch=False, inject=Injected(wrap_backend=wrap)) as store:
+        first = store.tell(SaveSession("s1", ["first"]))
+        assert backends[0].held.wait(10)
+        second = store.tell(SaveSession("s1", ["second"]))
+        conflict = store.tell(SaveSession("s1", ["third"], expected_generation=1))
+        seen: list[int] = []
+        conflict.add_done_callback(lambda _: seen.append(store.load_session("s1").generation))
+        backends[0].going_on.set()
+        assert [first.result(10).generation, second.result(10).generation] == [1, 2]
+        assert isinstance(conflict.exception(10), Conflict)
+        assert seen == [2]
+
+
+def test_a_conflict_with_a_change_that_failed_is_none(folder: Path) -> None:
+    backends: list[Holding] = []
+
+    def wrap(inner: Backend) -> Backend:
+        backends.append(Holding(inner))
+        return backends[-1]
+
+    with SessionStore.open(folder, watch=False, inject=Injected(wrap_backend=wrap)) as store:
+        first = store.tell(SaveSession("s1", ["first"]))
+        assert backends[0].held.wait(10)
+        backends[0].fail(Fault("commit", StorageFailed("refused"), skip=1, times=2))
+        second = store.tell(SaveSession("s1", ["second"]))
+        third = store.tell(SaveSession("s1", ["third"], expected_generation=1))
+        backends[0].going_on.set()
+        assert first.result(10).generation == 1
+        assert isinstance(second.exception(10), StorageFailed)
+        assert third.result(10).generation == 2
+        assert store.load_session("s1").messages == ["third"]

@@ -51,6 +51,13 @@ SYNC_INTERVAL = 1.0
 NO_ANSWER: Final = object()
 
 
+@dataclass(frozen=True, slots=True)
+class _Refused:
+    """The answer to a command that changes nothing because of what there is."""
+
+    error: SessionKeeperError
+
+
 @dataclass(slots=True)
 class Submission:
     """A command on its way.
@@ -184,7 +191,7 @@ class SessionStoreActor(GenServer):
             if answer is not None:
                 envelope.reply(answer)
             elif submission.request_id in overtaken:
-                envelope.reply(submission.answer)
+                self._reply(envelope, submission.answer)
             elif submission.crashes < MAX_CRASHES:
                 again.append(envelope)
             else:
@@ -197,7 +204,7 @@ class SessionStoreActor(GenServer):
         self.requeue(again)
 
     def _overtaken(self, envelopes: Sequence[Envelope]) -> set[str]:
-        """Requests that found nothing to do, and after which a change of that session happened.
+        """Requests that changed nothing, and after which a change of that session happened.
 
         Doing them again now would do them in another order than they were sent in.
         """
@@ -245,16 +252,16 @@ class SessionStoreActor(GenServer):
                 submission: Submission = envelope.message
                 try:
                     answer = transaction.run(submission.command, submission.request_id)
-                    submission.answer = answer
                 except SessionKeeperError as error:
-                    self._refuse(envelope, error)
+                    # Because of a change before it, perhaps: that has to be visible first.
+                    answer = _Refused(error)
                 except BaseException as error:
                     behind = [*group[position + 1 :], *rest]
                     self._commit(transaction, answered)
                     envelope.fail(error)
                     raise
-                else:
-                    answered.append((envelope, answer))
+                submission.answer = answer
+                answered.append((envelope, answer))
             self._commit(transaction, answered)
         except BaseException:
             self.requeue(behind)
@@ -288,8 +295,11 @@ class SessionStoreActor(GenServer):
         except CommitUncertain:
             raise
         except OutcomeUnknown as error:
-            for envelope, _ in answered:
-                envelope.fail(error)
+            for envelope, answer in answered:
+                if isinstance(answer, _Refused):
+                    self._refuse(envelope, answer.error)
+                else:
+                    envelope.fail(error)
             return
         except SessionKeeperError as error:
             self._commit_singly(answered, error)
@@ -300,7 +310,9 @@ class SessionStoreActor(GenServer):
 
     def _reply(self, envelope: Envelope, answer: object) -> None:
         command = envelope.message.command
-        if isinstance(command, EraseSession):
+        if isinstance(answer, _Refused):
+            self._refuse(envelope, answer.error)
+        elif isinstance(command, EraseSession):
             self._erase(envelope, command.session_id)
         elif isinstance(command, Configure):
             self._configure(envelope, command.changes)
