@@ -86,10 +86,17 @@ def test_a_conflict_is_told_when_what_it_met_can_be_seen(folder: Path) -> None:
         second = store.tell(SaveSession("s1", ["second"]))
         conflict = store.tell(SaveSession("s1", ["third"], expected_generation=1))
         seen: list[int] = []
-        conflict.add_done_callback(lambda _: seen.append(store.load_session("s1").generation))
+        told = threading.Event()
+
+        def look(_: object) -> None:
+            seen.append(store.load_session("s1").generation)
+            told.set()
+
+        conflict.add_done_callback(look)
         backends[0].going_on.set()
         assert [first.result(10).generation, second.result(10).generation] == [1, 2]
         assert isinstance(conflict.exception(10), Conflict)
+        assert told.wait(10)
         assert seen == [2]
 
 
