@@ -178,7 +178,7 @@ def test_a_full_disk_is_reported_once_and_nothing_is_left(
     injected = Injected(fs=FullDisk())
     monkeypatch.setattr(
         "sessionkeeper.cli.commands.import_.open_for_writing",
-        lambda where: SessionStore.open(where, watch=False, inject=injected),
+        lambda place: SessionStore.open(place.path, watch=False, inject=injected),
     )
 
     result = run("--path", folder, "import", path)

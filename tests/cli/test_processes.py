@@ -54,6 +54,9 @@ def test_reading_beside_an_owner_in_another_process(
 
     assert result.returncode == 0
     assert len(result.stdout.splitlines()) == 3
+    assert result.stderr.startswith(f"sessionkeeper: process {os.getpid()} on ")
+    assert result.stderr.endswith(" has the store open; it is only read\n")
+    assert run_process("list", "--path", filled).stderr == ""
 
 
 def test_exit_statuses(run_process: RunProcess, filled: Path, tmp_path: Path) -> None:

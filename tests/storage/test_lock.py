@@ -4,14 +4,14 @@ import os
 import signal
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from sessionkeeper import SessionStore, StoreClosed, StoreLocked
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from sessionkeeper.layout import Layout
+from sessionkeeper.storage import lock
+from sessionkeeper.storage.lock import owner_of
 
 OWNER = """
 import sys
@@ -102,3 +102,27 @@ def test_a_forked_child_does_not_keep_the_folder_beyond_its_parents_death(folder
                 assert store.load_session("theirs").messages == [1]
         finally:
             os.kill(child, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("table", ["/proc/locks", "/proc/there-is-none"])
+def test_who_owns_a_folder_is_told_without_a_lock(
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    table: str,
+) -> None:
+    monkeypatch.setattr(lock, "LOCK_TABLE", Path(table))
+    layout = Layout.of(folder, "flat")
+    assert owner_of(layout) == {}
+    with subprocess.Popen(
+        [sys.executable, "-c", OWNER, str(folder)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as owner:
+        assert owner.stdout is not None
+        assert owner.stdout.readline() == b"ready\n"
+        assert owner_of(layout)["pid"] == owner.pid
+        owner.kill()
+        owner.wait(10)
+    # Killed, it left its name behind.
+    assert layout.holder.exists()
+    assert owner_of(layout) == {}

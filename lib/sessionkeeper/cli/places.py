@@ -1,21 +1,31 @@
-"""Which store a command works on, and how it is opened."""
+"""Which store a command works on, and how it is opened.
+
+All options that say so are here: a command takes them as one `Place`.
+"""
 
 from __future__ import annotations
 
+import functools
+import inspect
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any
 
 import typer
 
+from sessionkeeper.cli.failures import complain
+from sessionkeeper.cli.options import PathOption
+from sessionkeeper.errors import StoreNotFound
 from sessionkeeper.layout import Layout
+from sessionkeeper.settings import PATH_VARIABLE
+from sessionkeeper.storage.lock import owner_of
 from sessionkeeper.store import SessionStore
 
 if TYPE_CHECKING:
-    from sessionkeeper.layout import LayoutName
+    from collections.abc import Callable
 
-ENVIRONMENT: Final = "SESSIONKEEPER_PATH"
+    from sessionkeeper.layout import LayoutName
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +37,59 @@ class Globals:
     """
 
     path: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """The store that a command works on.
+
+    Attributes:
+        path: Its folder, as it was named.
+    """
+
+    path: Path
+
+    @property
+    def root(self) -> Path:
+        """Its folder, absolute."""
+        return self.path.expanduser().resolve()
+
+    @property
+    def layout_name(self) -> LayoutName:
+        """How it is laid out; `flat` if there is none yet."""
+        return Layout.found_in(self.root) or "flat"
+
+    @property
+    def layout(self) -> Layout:
+        """Where everything of it lies."""
+        return Layout.of(self.root, self.layout_name)
+
+
+def on_store(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options that say which store it works on.
+
+    Args:
+        command: Gets what they say as its first argument, a `Place`.
+    """
+    _, *own = inspect.signature(command).parameters.values()
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    parameters = [
+        inspect.Parameter("context", keyword, annotation=typer.Context),
+        *(parameter.replace(kind=keyword) for parameter in own),
+        inspect.Parameter("path", keyword, default=None, annotation=PathOption),
+    ]
+
+    @functools.wraps(command)
+    def run(*, context: typer.Context, path: str | None, **rest: Any) -> None:
+        try:
+            command(Place(store_path(context, path)), **rest)
+        except typer.BadParameter as error:
+            error.ctx = error.ctx or context  # so that its usage is shown, too
+            raise
+
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return run
 
 
 def path_given(context: typer.Context, option: str | None) -> Path | None:
@@ -51,34 +114,73 @@ def store_path(context: typer.Context, option: str | None) -> Path:
     path = path_given(context, option)
     if path is not None:
         return path
-    named = os.environ.get(ENVIRONMENT)
+    named = os.environ.get(PATH_VARIABLE)
     if not named:
         raise typer.BadParameter(
-            f"no store named; give --path FOLDER or set {ENVIRONMENT}",
+            f"no store named; give --path FOLDER or set {PATH_VARIABLE}",
             ctx=context,
         )
     return Path(named)
 
 
-def layout_name(path: Path) -> LayoutName:
-    """The layout of the store in a folder; `flat` if there is none yet."""
-    return Layout.found_in(path.expanduser()) or "flat"
+def require_store(place: Place) -> None:
+    """Refuse a place without a store.
+
+    Raises:
+        StoreNotFound: There is none.
+    """
+    if Layout.found_in(place.root) is None:
+        raise StoreNotFound(f"there is no store at {place.root}", path=place.root)
 
 
-def open_for_reading(path: Path) -> SessionStore:
+def say_who_owns(place: Place) -> None:
+    """Say on standard error that another process has the store open, if one has."""
+    owner = owner_of(place.layout)
+    if owner:
+        who = f"process {owner['pid']} on {owner['host']}"
+        complain(f"{who} has the store open; it is only read")
+
+
+def open_for_reading(place: Place) -> SessionStore:
     """Open a store that exists; takes no lock and changes nothing.
 
     Raises:
         StoreNotFound: There is none.
     """
-    return SessionStore.open(path, read_only=True, layout=layout_name(path))
+    store = SessionStore.open(place.path, read_only=True, layout=place.layout_name)
+    say_who_owns(place)
+    return store
 
 
-def open_for_writing(path: Path) -> SessionStore:
+def open_for_writing(place: Place) -> SessionStore:
     """Open a store as its owner; creates it unless it is there.
 
     Raises:
         StoreLocked: Somebody else owns it.
     """
     # A command is over before a change by hand would be noticed.
-    return SessionStore.open(path, layout=layout_name(path), watch=False, call_timeout=60.0)
+    return SessionStore.open(
+        place.path,
+        layout=place.layout_name,
+        watch=False,
+        call_timeout=60.0,
+    )
+
+
+def open_for_changing(place: Place) -> SessionStore:
+    """Open a store that exists as its owner, for a change that was asked for and no other.
+
+    Raises:
+        StoreNotFound: There is none.
+        StoreLocked: Somebody else owns it.
+    """
+    require_store(place)
+    return SessionStore.open(
+        place.path,
+        layout=place.layout_name,
+        watch=False,
+        call_timeout=60.0,
+        # The owner's timer begins with a cleanup; it would run ahead of a pin.
+        retention_days=None,
+        max_sessions=None,
+    )

@@ -15,6 +15,7 @@ import os
 import socket
 import sys
 import weakref
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -25,6 +26,9 @@ from sessionkeeper.layout import FILE_MODE
 if TYPE_CHECKING:
     from sessionkeeper.clock import Clock
     from sessionkeeper.layout import Layout
+
+LOCK_TABLE = Path("/proc/locks")
+"""Where Linux lists the locks of all processes."""
 
 _held: weakref.WeakSet[FolderLock] = weakref.WeakSet()
 
@@ -98,6 +102,42 @@ def read_holder(layout: Layout) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return holder if isinstance(holder, dict) and {"pid", "host"} <= holder.keys() else {}
+
+
+def owner_of(layout: Layout) -> dict[str, Any]:
+    """What the owner of a folder wrote about itself, if it is alive; empty if there is none.
+
+    It takes no lock, not even for a moment: that would be in the way of somebody who opens the
+    store just then.
+    """
+    try:
+        inode = layout.lock.stat().st_ino
+    except OSError:
+        return {}
+    holder = read_holder(layout)
+    return holder if holder and _is_locked(inode, holder) else {}
+
+
+def _is_locked(inode: int, holder: dict[str, Any]) -> bool:
+    try:
+        table = LOCK_TABLE.read_text()
+    except OSError:
+        return holder["host"] == socket.gethostname() and _is_running(holder["pid"])
+    locks = (line.split() for line in table.splitlines())
+    # One line: number, kind, mode, type, process, device:device:inode, and the range.
+    return any(
+        fields[1] == "FLOCK" and fields[5].rpartition(":")[2] == str(inode) for fields in locks
+    )
+
+
+def _is_running(pid: object) -> bool:
+    try:
+        os.kill(int(str(pid)), 0)
+    except PermissionError:
+        return True
+    except (OSError, ValueError, OverflowError):
+        return False
+    return True
 
 
 def _forget_all() -> None:

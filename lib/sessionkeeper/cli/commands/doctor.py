@@ -7,9 +7,9 @@ from typing import Any
 import typer
 
 from sessionkeeper.cli.failures import FAILED
-from sessionkeeper.cli.options import JsonOption, PathOption
+from sessionkeeper.cli.options import JsonOption
 from sessionkeeper.cli.output import Column, is_terminal, print_json, print_line, print_rows
-from sessionkeeper.cli.places import store_path
+from sessionkeeper.cli.places import Place, on_store
 from sessionkeeper.cli.text import count_of
 from sessionkeeper.storage.check import Finding, check_store
 
@@ -22,11 +22,11 @@ _COLUMNS = (
 )
 
 
+@on_store
 def doctor(
-    context: typer.Context,
+    place: Place,
     *,
     as_json: JsonOption = False,
-    path: PathOption = None,
 ) -> None:
     """Look at every file of a store and say what is wrong with it.
 
@@ -39,7 +39,7 @@ def doctor(
       sessionkeeper --path var/agent doctor
       sessionkeeper --path var/agent doctor --json | jq -r 'select(.severity == "damage").path'
     """
-    root = store_path(context, path).expanduser().resolve()
+    root = place.root
     counted = _Counted(check_store(root))
     if as_json:
         for finding in counted:

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from sessionkeeper.cli.options import JsonOption, PathOption
+from sessionkeeper.cli.options import JsonOption
 from sessionkeeper.cli.output import is_terminal, print_json, print_line, print_tabbed
-from sessionkeeper.cli.places import open_for_reading, store_path
+from sessionkeeper.cli.places import Place, on_store, open_for_reading
 from sessionkeeper.cli.progress import progress_bar
 from sessionkeeper.cli.text import count_of
 from sessionkeeper.errors import SessionNotFound
@@ -17,8 +17,9 @@ from sessionkeeper.store import SessionStore
 from sessionkeeper.transfer import Exported, export_bundle, export_session
 
 
+@on_store
 def export(
-    context: typer.Context,
+    place: Place,
     session_ids: Annotated[
         list[str] | None,
         typer.Argument(metavar="[ID]...", help="The sessions."),
@@ -35,7 +36,6 @@ def export(
         typer.Option("--overwrite", help="Replace a file of that name."),
     ] = False,
     as_json: JsonOption = False,
-    path: PathOption = None,
 ) -> None:
     """Write sessions to a file that `import` takes back.
 
@@ -51,9 +51,9 @@ def export(
     """
     ids, tags = session_ids or [], tag or []
     if sum(map(bool, (ids, tags, everything))) != 1:
-        raise typer.BadParameter("give either IDs, or --tag, or --all", ctx=context)
+        raise typer.BadParameter("give either IDs, or --tag, or --all")
     started = perf_counter()
-    with open_for_reading(store_path(context, path)) as store:
+    with open_for_reading(place) as store:
         chosen = None if everything else ids or _tagged(store, tags)
         exported = _export(store, output, chosen, one=len(ids) == 1, overwrite=overwrite)
     _print(exported, perf_counter() - started, as_json=as_json)

@@ -11,9 +11,9 @@ import typer
 
 from sessionkeeper.cli.failures import FAILED, complain, report
 from sessionkeeper.cli.logs import silenced
-from sessionkeeper.cli.options import JsonOption, PathOption
+from sessionkeeper.cli.options import JsonOption
 from sessionkeeper.cli.output import is_terminal, print_json, print_line, print_tabbed
-from sessionkeeper.cli.places import open_for_reading, open_for_writing, store_path
+from sessionkeeper.cli.places import Place, on_store, open_for_reading, open_for_writing
 from sessionkeeper.cli.progress import Advance, progress_bar
 from sessionkeeper.cli.text import count_of
 from sessionkeeper.errors import ImportRefused, InvalidConfig, StoreNotFound
@@ -42,8 +42,9 @@ _UNMAPPED: Final = (
 )
 
 
+@on_store
 def import_(
-    context: typer.Context,
+    place: Place,
     files: Annotated[
         list[Path],
         typer.Argument(metavar="FILE", help="JSON or JSON Lines, gzipped or not."),
@@ -93,7 +94,6 @@ def import_(
         ),
     ] = False,
     as_json: JsonOption = False,
-    path: PathOption = None,
 ) -> None:
     """Import files, each whole or not at all.
 
@@ -113,7 +113,6 @@ def import_(
       sessionkeeper --path var/agent import runs.json.gz --id '{task_id}-{trial}'
           --messages traj --cost info.user_cost --tag 'trial-{trial}'
     """
-    folder = store_path(context, path)
     try:
         mapping = FieldMapping.of(
             session_id=session_id,
@@ -131,7 +130,7 @@ def import_(
     given = (session_id, messages, cost, title, metadata, time, state)
     mapped = any(option is not None for option in given)
     with ExitStack() as stack:
-        run = _Run(folder, mapping, mapped, conflicts, dry_run, as_json, stack)
+        run = _Run(place, mapping, mapped, conflicts, dry_run, as_json, stack)
         taken = [run.take(file) for file in files]
     if not all(taken):
         raise typer.Exit(FAILED)
@@ -152,7 +151,7 @@ class _Outcome:
 class _Run:
     """One run over several files; the store is opened once the first is known to be good."""
 
-    folder: Path
+    place: Place
     mapping: FieldMapping
     mapped: bool
     on_conflict: OnConflict
@@ -241,7 +240,7 @@ class _Run:
 
     def _store(self) -> SessionStore:
         if self.opened is None:
-            opened = _look_into(self.folder) if self.dry_run else open_for_writing(self.folder)
+            opened = _look_into(self.place) if self.dry_run else open_for_writing(self.place)
             self.opened = self.stack.enter_context(opened)
         return self.opened
 
@@ -270,12 +269,12 @@ def _outcome(imported: Imported) -> _Outcome:
     return _Outcome(imported.sessions, imported.messages, imported.replaced, more)
 
 
-def _look_into(folder: Path) -> SessionStore:
+def _look_into(place: Place) -> SessionStore:
     """The store as it is, or an empty one that touches no disk where there is none."""
     try:
-        return open_for_reading(folder)
+        return open_for_reading(place)
     except StoreNotFound:
-        return SessionStore.open(folder, durability="memory", watch=False)
+        return SessionStore.open(place.path, durability="memory", watch=False)
 
 
 def _on_conflict(given: str | None, *, overwrite: bool) -> OnConflict:

@@ -1,19 +1,17 @@
 """`sessionkeeper list`."""
 
-import typer
-
 from sessionkeeper.cli.infos import print_page
-from sessionkeeper.cli.options import CursorOption, JsonOption, LimitOption, PathOption
-from sessionkeeper.cli.places import open_for_reading, store_path
+from sessionkeeper.cli.options import CursorOption, JsonOption, LimitOption
+from sessionkeeper.cli.places import Place, on_store, open_for_reading
 
 
+@on_store
 def list_(
-    context: typer.Context,
+    place: Place,
     *,
     limit: LimitOption = None,
     cursor: CursorOption = None,
     as_json: JsonOption = False,
-    path: PathOption = None,
 ) -> None:
     """List the sessions, the one changed last first.
 
@@ -24,5 +22,5 @@ def list_(
       sessionkeeper --path var/agent list --limit 10
       sessionkeeper --path var/agent list --json | jq -r .session_id
     """
-    with open_for_reading(store_path(context, path)) as store:
+    with open_for_reading(place) as store:
         print_page(store.list_sessions(limit=limit, cursor=cursor), as_json=as_json)

@@ -10,14 +10,14 @@ from sessionkeeper.cli.options import (
     CursorOption,
     JsonOption,
     LimitOption,
-    PathOption,
     parse_when,
 )
-from sessionkeeper.cli.places import open_for_reading, store_path
+from sessionkeeper.cli.places import Place, on_store, open_for_reading
 
 
+@on_store
 def search(
-    context: typer.Context,
+    place: Place,
     *,
     tag: Annotated[
         list[str] | None,
@@ -41,7 +41,6 @@ def search(
     limit: LimitOption = None,
     cursor: CursorOption = None,
     as_json: JsonOption = False,
-    path: PathOption = None,
 ) -> None:
     """Find sessions that meet all conditions.
 
@@ -52,7 +51,7 @@ def search(
       sessionkeeper --path var/agent search --tag support --after 2025-01-01
       sessionkeeper --path var/agent search --min-cost 0.5 --status completed --json
     """
-    with open_for_reading(store_path(context, path)) as store:
+    with open_for_reading(place) as store:
         page = store.search(
             tags=tag or (),
             all_tags=all_tags or (),

@@ -7,7 +7,7 @@ import typer
 from rich.text import Text
 
 from sessionkeeper.cli.infos import info_as_json
-from sessionkeeper.cli.options import JsonOption, PathOption
+from sessionkeeper.cli.options import JsonOption
 from sessionkeeper.cli.output import (
     console,
     is_terminal,
@@ -16,14 +16,15 @@ from sessionkeeper.cli.output import (
     print_pairs,
     print_tabbed,
 )
-from sessionkeeper.cli.places import open_for_reading, store_path
+from sessionkeeper.cli.places import Place, on_store, open_for_reading
 from sessionkeeper.cli.text import as_json as to_json
 from sessionkeeper.cli.text import escaped, speaker_and_text
 from sessionkeeper.session import Session
 
 
+@on_store
 def show(
-    context: typer.Context,
+    place: Place,
     session_id: Annotated[str, typer.Argument(metavar="ID", help="The session.")],
     *,
     last: Annotated[
@@ -31,7 +32,6 @@ def show(
         typer.Option("--last", min=0, metavar="N", help="Only so many messages, from the end."),
     ] = None,
     as_json: JsonOption = False,
-    path: PathOption = None,
 ) -> None:
     """Show one session: its metadata and its messages.
 
@@ -43,7 +43,7 @@ def show(
       sessionkeeper --path var/agent show s1 --last 5
       sessionkeeper --path var/agent show s1 --json | jq '.messages[-1]'
     """
-    with open_for_reading(store_path(context, path)) as store:
+    with open_for_reading(place) as store:
         session = store.load_session(session_id, last=last)
     if as_json:
         print_json(_as_json(session))

@@ -6,23 +6,20 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import typer
-
-from sessionkeeper.cli.options import JsonOption, PathOption
+from sessionkeeper.cli.options import JsonOption
 from sessionkeeper.cli.output import print_json, print_pairs
-from sessionkeeper.cli.places import layout_name, open_for_reading, store_path
+from sessionkeeper.cli.places import Place, on_store, open_for_reading
 from sessionkeeper.cli.text import iso
-from sessionkeeper.layout import Layout
 from sessionkeeper.session import SessionInfo, StorageStats
 from sessionkeeper.storage.backend import Problem
 from sessionkeeper.storage.usage import measure
 
 
+@on_store
 def stats(
-    context: typer.Context,
+    place: Place,
     *,
     as_json: JsonOption = False,
-    path: PathOption = None,
 ) -> None:
     """Count what is in a store.
 
@@ -30,11 +27,10 @@ def stats(
 
     Example: sessionkeeper --path var/agent stats --json
     """
-    folder = store_path(context, path)
-    with open_for_reading(folder) as store:
+    with open_for_reading(place) as store:
         infos = list(store.iter_sessions())
         problems = store.last_recovery.problems
-        usage = measure(Layout.of(store.path, layout_name(folder)))
+        usage = measure(place.layout)
     if as_json:
         print_json(_as_json(store.path, infos, usage, problems))
     else:
