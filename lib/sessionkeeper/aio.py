@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from sessionkeeper.config import Config
     from sessionkeeper.engine.watching import SessionChange, Watch
     from sessionkeeper.events import Event
+    from sessionkeeper.presets import PresetName
     from sessionkeeper.processes.tree import ProcessInfo
     from sessionkeeper.receipts import Receipt
     from sessionkeeper.session import (
@@ -211,6 +212,7 @@ class AsyncSessionStore:
         cls,
         path: str | PathLike[str] | None = None,
         *,
+        preset: PresetName | None = None,
         read_only: bool = False,
         **settings: Any,
     ) -> Self:
@@ -218,7 +220,7 @@ class AsyncSessionStore:
         workers = Workers(1)
         try:
             opening = workers.submit(
-                lambda: SessionStore.open(path, read_only=read_only, **settings),
+                lambda: SessionStore.open(path, preset=preset, read_only=read_only, **settings),
             )
             opening.add_done_callback(lambda _: workers.stop())
             return cls(await settled(opening, lambda: _withdraw(opening)))

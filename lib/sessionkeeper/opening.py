@@ -10,13 +10,15 @@ from sessionkeeper.errors import (
     InvalidConfig,
 )
 from sessionkeeper.layout import Layout
-from sessionkeeper.settings import PATH_VARIABLE, Layers, from_environment, known
+from sessionkeeper.presets import path_of
+from sessionkeeper.settings import Layers, from_environment, known
 from sessionkeeper.storage.configfile import ConfigFile
 
 if TYPE_CHECKING:
     from os import PathLike
 
     from sessionkeeper.config import Config
+    from sessionkeeper.presets import Preset
     from sessionkeeper.storage.platform import FileSystem
 
 
@@ -24,21 +26,20 @@ def layers_of(
     path: str | PathLike[str] | None,
     settings: dict[str, Any],
     fs: FileSystem,
+    preset: Preset | None = None,
 ) -> Layers:
     """The settings of a store, from everywhere."""
-    given = path if path is not None else os.environ.get(PATH_VARIABLE)
+    given = path if path is not None else path_of(preset, os.environ)
     if not given:
-        raise InvalidConfig(
-            "no folder was given",
-            hint=f"Name it as the first argument, or set {PATH_VARIABLE}.",
-        )
+        raise InvalidConfig("the path is empty", hint="Name a folder, or leave it out.")
     unknown = sorted(settings.keys() - set(known()))
     if unknown:
         raise TypeError(f"unknown setting {unknown[0]!r}; known are {', '.join(known())}")
     root = _resolved(given)
     # Where it lies depends on no setting, only on what the path names.
     stored = ConfigFile(fs, Layout.of(root, Layout.found_in(root) or "flat")).read()
-    return Layers(root, stored, {**from_environment(os.environ), **settings})
+    chosen = {} if preset is None else dict(preset.settings)
+    return Layers(root, stored, {**from_environment(os.environ), **settings}, chosen)
 
 
 def check_layout(config: Config) -> None:

@@ -1,4 +1,4 @@
-"""Where settings come from: arguments, the environment, the store's config.json, the defaults.
+"""Where settings come from: arguments, the environment, config.json, a preset, the defaults.
 
 Each of these goes before the next. What is not known or out of range is refused by name, so
 that no setting is passed over in silence.
@@ -7,7 +7,7 @@ that no setting is passed over in silence.
 from __future__ import annotations
 
 import types
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -104,11 +104,13 @@ class Layers:
         path: The store's folder.
         stored: From its config.json.
         given: From the environment and the arguments, which go before it.
+        preset: From a preset, which comes behind both.
     """
 
     path: Path
     stored: Settings = field(default_factory=dict)
     given: Settings = field(default_factory=dict)
+    preset: Settings = field(default_factory=dict)
 
     def config(self) -> Config:
         """All of them together, checked.
@@ -116,7 +118,7 @@ class Layers:
         Raises:
             InvalidConfig: A value outside its range.
         """
-        return Config(path=self.path, **{**self.stored, **self.given})
+        return Config(path=self.path, **{**self.preset, **self.stored, **self.given})
 
     def with_stored(self, stored: Settings) -> Layers:
         """The same with another config.json; what only counts at the opening stays as it is.
@@ -126,7 +128,7 @@ class Layers:
         """
         kept = {name: value for name, value in self.stored.items() if name not in LIVE}
         live = {name: value for name, value in stored.items() if name in LIVE}
-        changed = Layers(self.path, {**kept, **live}, self.given)
+        changed = replace(self, stored={**kept, **live})
         changed.config()
         return changed
 
@@ -147,7 +149,7 @@ class Layers:
                     hint="Close the store and open it with that setting.",
                 )
         given = {name: value for name, value in self.given.items() if name not in changes}
-        changed = Layers(self.path, {**self.stored, **changes}, given)
+        changed = replace(self, stored={**self.stored, **changes}, given=given)
         changed.config()
         return changed
 

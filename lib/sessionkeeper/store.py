@@ -7,6 +7,7 @@ import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeVar
 
+from sessionkeeper import presets
 from sessionkeeper.changing import DEFAULT, Changing, Default, Timeout
 from sessionkeeper.engine.cache import SessionCache
 from sessionkeeper.engine.commands import (
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
     from sessionkeeper.engine.values import CodecName
     from sessionkeeper.events import Event
     from sessionkeeper.otp import Reply
+    from sessionkeeper.presets import PresetName
     from sessionkeeper.processes.tree import ProcessInfo
     from sessionkeeper.storage.backend import RecoveryReport
 
@@ -144,6 +146,7 @@ class SessionStore(Changing):
         cls,
         path: str | PathLike[str] | None = None,
         *,
+        preset: PresetName | None = None,
         read_only: bool = False,
         inject: Injected | None = None,
         validators: Iterable[Validator | str] = (),
@@ -156,7 +159,9 @@ class SessionStore(Changing):
 
         Args:
             path: The folder. `~` is expanded; a relative path is resolved now, once. None takes
-                what the environment variable SESSIONKEEPER_PATH says.
+                what the environment variable SESSIONKEEPER_PATH says, or the preset.
+            preset: A set of defaults for one kind of program: `capture`, `agent`, `history`,
+                `bot` or `recorder`; see `sessionkeeper.presets`.
             read_only: Take no lock and change nothing: works beside a live owner, and shows
                 what the folder held when it was opened, each session as it is when loaded.
             inject: Replacements of clock and file system, for tests.
@@ -171,23 +176,26 @@ class SessionStore(Changing):
                 as what they were.
             settings: See `Config`; an unknown one is a TypeError. What is not given here is
                 taken from variables like SESSIONKEEPER_RETENTION_DAYS, else from the config.json
-                of the store, else it is the default.
+                of the store, from the preset, else it is the default.
 
         Raises:
             StoreLocked: Another owner is alive; the error names it.
             StoreDamaged: `recovery="strict"`, and part of it is damaged.
             StoreNotFound: `read_only`, and there is no store.
-            InvalidConfig: A setting outside its range.
+            InvalidConfig: A setting outside its range, or one missing that the preset asks for.
             StoreClosed: The recovery failed again and again.
             OSError: The folder cannot be created.
         """
         injected = inject or Injected()
-        layers = layers_of(path, settings, injected.fs or FileSystem())
+        chosen = None if preset is None else presets.get(preset)
+        layers = layers_of(path, settings, injected.fs or FileSystem(), chosen)
         config = layers.config()
         checks, values = check_validators(validators), Values.of(on_write, to_json, codec)
         check_layout(config)
         if read_only:
             return cls._open_read_only(config, injected, checks, values)
+        if chosen is not None:
+            presets.require_asked(chosen, layers)
         left_open = is_left_open(config)
         tree = StoreTree(layers, injected)
         store = cls(
