@@ -76,6 +76,21 @@ def test_a_forked_child_neither_writes_nor_frees_the_folder(folder: Path) -> Non
         assert store.load_session("s1").messages == [1, 3]
 
 
+def test_a_folder_whose_holder_cannot_be_noted_is_not_kept_locked(folder: Path) -> None:
+    killed = [sys.executable, "-c", OWNER.replace("sys.stdin.read()", "import os; os._exit(0)")]
+    subprocess.run([*killed, str(folder)], check=True, timeout=60, stdout=subprocess.DEVNULL)
+    holder = folder / ".sessionkeeper" / "holder"
+    before = holder.read_bytes()
+    in_the_way = folder / ".sessionkeeper" / "tmp" / f"holder-{os.getpid()}.tmp"
+    in_the_way.mkdir()
+    with pytest.raises(OSError, match=in_the_way.name):
+        SessionStore.open(folder, watch=False)
+    assert holder.read_bytes() == before, "which tells that the store was not closed"
+    in_the_way.rmdir()
+    with SessionStore.open(folder, watch=False) as store:
+        assert store.load_session("theirs").messages == [1]
+
+
 FORKING_OWNER = """
 import os, signal, sys
 from sessionkeeper import SessionStore

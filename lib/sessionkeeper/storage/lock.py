@@ -45,6 +45,7 @@ class FolderLock:
 
         Raises:
             StoreLocked: Another owner is alive; the error carries what it wrote about itself.
+            OSError: As the system said; the lock is free again.
         """
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         descriptor = os.open(self._layout.lock, flags, FILE_MODE)
@@ -63,15 +64,24 @@ class FolderLock:
             ) from error
         self._descriptor = descriptor
         _held.add(self)
-        self._write_holder(clock)
+        try:
+            self._write_holder(clock)
+        except BaseException:
+            # What the one before left there stays: it says that the store was not closed.
+            self._let_go()
+            raise
 
     def release(self) -> None:
         """Give the lock up; a second call does nothing."""
+        if self._descriptor is not None:
+            with contextlib.suppress(OSError):  # the medium may have become read-only
+                self._layout.holder.unlink()
+            self._let_go()
+
+    def _let_go(self) -> None:
         _held.discard(self)
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is not None:
-            with contextlib.suppress(OSError):  # the medium may have become read-only
-                self._layout.holder.unlink()
             os.close(descriptor)
 
     def forget_in_child(self) -> None:
