@@ -114,6 +114,16 @@ def test_it_is_saved_when_that_is_due(
     assert store.load_session(session_id).messages == [1, 2]
 
 
+def test_the_interval_is_the_one_set(store: SessionStore, clock: FakeClock) -> None:
+    manager = SessionManager(store, auto_save_interval=5, clock=clock)
+    manager.start_session("Title")
+    manager.append([1])
+    clock.advance(4.9)
+    assert manager.check_auto_save() is False
+    clock.advance(0.1)
+    assert manager.check_auto_save() is True
+
+
 @pytest.mark.parametrize(
     "save",
     [

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+import time
+from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,6 +12,7 @@ from sessionkeeper import SessionNotFound, SessionStore
 from sessionkeeper.testing import EventLog, FakeClock, Injected, crash_actor, wait_until
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 
@@ -175,7 +177,7 @@ def test_the_trash_is_emptied_after_its_grace(folder: Path, clock: FakeClock) ->
     with (
         SessionStore.open(
             folder,
-            trash_days=7,
+            trash_days=3,
             watch=False,
             inject=Injected(clock=clock),
         ) as store,
@@ -183,7 +185,7 @@ def test_the_trash_is_emptied_after_its_grace(folder: Path, clock: FakeClock) ->
     ):
         store.save_session("s1", ["secret"])
         store.delete_session("s1")
-        clock.advance(days=6)
+        clock.advance(days=2)
         store.flush()
         assert list((folder / ".sessionkeeper" / "trash").iterdir()) != []
         clock.advance(days=2)
@@ -207,6 +209,54 @@ def test_a_cached_entry_dies_at_its_time(folder: Path, clock: FakeClock) -> None
             assert store.info().cache_misses == expected_misses
         clock.advance(61)
         assert store.info().cached_sessions == 0
+
+
+@pytest.mark.parametrize("zone", ["Asia/Shanghai", "America/Los_Angeles", "UTC"])
+def test_the_zone_of_the_machine_decides_nothing(
+    zone: str,
+    folder: Path,
+    clock: FakeClock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with SessionStore.open(
+        folder, retention_days=3, watch=False, inject=Injected(clock=clock)
+    ) as store:
+        store.save_session("s1", [1])
+        saved_at = clock.now()
+        monkeypatch.setenv("TZ", zone)
+        time.tzset()
+        try:
+            clock.advance(days=2, seconds=86_400 - 60)
+            assert store.cleanup() == []
+            assert store.load_session("s1").updated_at == saved_at
+            assert [info.session_id for info in store.search(after=date(2025, 1, 1))] == ["s1"]
+            assert list(store.search(after=date(2025, 1, 2))) == []
+            clock.advance(61)
+            store.cleanup()
+            assert "s1" not in store
+        finally:
+            monkeypatch.undo()
+            time.tzset()
+
+
+def test_a_session_is_created_once_and_updated_with_each_change(
+    folder: Path,
+    clock: FakeClock,
+) -> None:
+    with SessionStore.open(folder, watch=False, inject=Injected(clock=clock)) as store:
+        created = clock.now()
+        changes: list[Callable[[], object]] = [
+            lambda: store.save_session("s1", [1]),
+            lambda: store.save_session("s1", title="Title"),
+            lambda: store.append("s1", [2]),
+            lambda: store.add_tags("s1", ["t"]),
+        ]
+        for change in changes:
+            clock.advance(10)
+            change()
+            session = store.load_session("s1")
+            assert session.updated_at == clock.now()
+            assert session.created_at == created + timedelta(seconds=10)
 
 
 def test_times_are_utc_and_never_run_backwards_within_a_session(

@@ -170,17 +170,17 @@ def test_a_reader_that_meets_an_edit_gets_it_also_without_a_watcher(folder: Path
 
 
 def test_lost_notifications_are_made_up_for_by_comparing(folder: Path, clock: FakeClock) -> None:
-    with SessionStore.open(folder, reconcile_interval=60, inject=Injected(clock=clock)) as store:
+    with SessionStore.open(folder, reconcile_interval=20, inject=Injected(clock=clock)) as store:
         store.save_session("s1", ["original"])
         # A change that no notification tells of: below the watched folder's own entries.
         watcher = next(child for child in store_children(store) if child.name.endswith("watcher"))
         watcher.stop()
         edit(folder / "s1.json", messages=["edited"])
-        clock.advance(61)
+        clock.advance(21)
         store.flush()
         # The watcher comes back and looks at everything at its next interval.
         wait_until(lambda: watcher.state == "ready")
-        clock.advance(61)
+        clock.advance(21)
         wait_until(lambda: store.load_session("s1").messages == ["edited"])
 
 

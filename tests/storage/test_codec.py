@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import uuid
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -34,6 +35,11 @@ def test_a_json_value_comes_back_equal_from_both_decoders(value: Any) -> None:
     assert b"\n" not in encoded
     assert decode(encoded) == value
     assert decode_strict(encoded) == value
+
+
+def test_a_zero_below_zero_stays_one() -> None:
+    for decoded in (decode(encode(-0.0)), decode_strict(encode(-0.0))):
+        assert math.copysign(1, decoded) == -1
 
 
 class Colour(Enum):

@@ -76,6 +76,29 @@ def test_the_file_is_json_with_one_message_a_line() -> None:
     assert lines[-1].startswith('"generation":3,')
 
 
+# As version 1 is written, byte by byte. It may only change together with the version.
+VERSION_1 = r"""{"format":"sessionkeeper","version":1,"session_id":"s1","namespace":"",
+"messages":[
+{"role":"user","content":"a \"line\"\nbreak, ],\n\"state\":1"},
+[],
+1,
+"x"
+],
+"state":{"step":"2\n"},
+"generation":3,"lsn":9,"created_at":"2025-03-03T05:06:07.891234Z","updated_at":\
+"2025-03-04T05:06:07.891234Z","completed_at":"2025-03-04T05:06:07.891234Z","persistedUntil":\
+1743743167892,"status":"completed","title":"Ti\ntle","summary":"text","tags":["a","b"],\
+"pinned":false,"message_count":4,"total_cost":0.25,"metadata":{"k":[1,2]},"requests":\
+[["r-1",3,4,false]],"unknown":{"x":1},"checksum":"84a7520d707e083642f7489e2e4b2ea0"}
+"""
+
+
+def test_the_format_is_that_of_version_1() -> None:
+    expected = VERSION_1.replace("\\\n", "").encode()
+    assert written(make(MESSAGES)) == expected
+    assert decode_document([expected]) == make(MESSAGES)
+
+
 def test_a_flip_at_any_byte_is_noticed() -> None:
     data = written(make(MESSAGES))
     for position in range(len(data)):

@@ -12,9 +12,11 @@ from sessionkeeper import (
     InvalidSessionId,
     NoBackup,
     RestoreBackup,
+    Session,
     SessionStore,
+    ValidationFailed,
 )
-from sessionkeeper.testing import crash_actor
+from sessionkeeper.testing import FakeClock, Injected, crash_actor
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,6 +46,46 @@ def test_what_a_save_replaced_is_listed(
         assert store.backups("nobody") == []
         with pytest.raises(InvalidSessionId):
             store.backups("../s1")
+
+
+@LEVELS
+def test_five_are_kept_unless_told_otherwise(
+    folder: Path,
+    durability: Literal["journal", "file"],
+) -> None:
+    with SessionStore.open(folder, watch=False, durability=durability) as store:
+        saved_often(store, 8)
+        assert [backup.generation for backup in store.backups("s1")] == [7, 6, 5, 4, 3]
+
+
+@LEVELS
+def test_versions_of_one_instant_are_all_kept(
+    folder: Path,
+    durability: Literal["journal", "file"],
+    clock: FakeClock,
+) -> None:
+    inject = Injected(clock=clock)
+    with SessionStore.open(folder, watch=False, durability=durability, inject=inject) as store:
+        saved_often(store, 4)
+        backups = store.backups("s1")
+        assert [backup.generation for backup in backups] == [3, 2, 1]
+        assert {backup.updated_at for backup in backups} == {clock.now()}
+        store.restore("s1", 2)
+        assert store.load_session("s1").messages == ["version 2"]
+
+
+def test_a_version_that_would_not_be_valid_now_is_not_brought_back(folder: Path) -> None:
+    with SessionStore.open(folder, watch=False) as store:
+        saved_often(store, 2)
+
+    def second_only(session: Session) -> list[str]:
+        return [] if session.messages == ["version 2"] else ["it is not the second"]
+
+    with SessionStore.open(folder, watch=False, validators=[second_only]) as store:
+        with pytest.raises(ValidationFailed, match="not the second"):
+            store.restore("s1")
+        assert store.load_session("s1").messages == ["version 2"]
+        assert store.load_session("s1").generation == 2
 
 
 @LEVELS

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import threading
 from dataclasses import fields
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,8 @@ import pytest
 from sessionkeeper import (
     Configure,
     InvalidConfig,
+    OutcomeUnknown,
+    SessionKeeperError,
     SessionStore,
     StorageFailed,
     StoreReadOnly,
@@ -24,6 +27,7 @@ from sessionkeeper.testing import (
     EventLog,
     FakeClock,
     Fault,
+    FaultyBackend,
     FaultyFileSystem,
     Injected,
     crash_actor,
@@ -31,7 +35,10 @@ from sessionkeeper.testing import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
+
+    from sessionkeeper.storage.backend import Backend, Change
 
 
 def config_file(folder: Path) -> Path:
@@ -132,6 +139,108 @@ def test_every_setting_can_be_read_from_the_environment() -> None:
         text = str(defaults[name])
         found = from_environment({f"SESSIONKEEPER_{name.upper()}": text})
         assert found[name] == defaults[name]
+
+
+# --- what they do, where no other test shows it ------------------------------------------------
+
+
+def test_the_age_counts_from_the_basis_set(folder: Path, clock: FakeClock) -> None:
+    inject = Injected(clock=clock)
+    with SessionStore.open(folder, watch=False, inject=inject) as store:
+        store.save_session("old")
+        clock.advance(days=20)
+        store.save_session("old", status="completed")
+        store.save_session("young", status="completed")
+    clock.advance(days=5)
+    settings: dict[str, Any] = {"retention_days": 10, "retention_basis": "created"}
+    with SessionStore.open(folder, watch=False, inject=inject, **settings) as store:
+        store.cleanup()
+        assert [info.session_id for info in store.list_sessions()] == ["young"]
+
+
+def test_the_cleanup_comes_as_often_as_set(folder: Path, clock: FakeClock) -> None:
+    settings: dict[str, Any] = {"retention_days": 1, "cleanup_interval": 10}
+    with (
+        SessionStore.open(folder, watch=False, inject=Injected(clock=clock), **settings) as store,
+        EventLog(store) as log,
+    ):
+        store.save_session("s1", [1])
+        store.flush()
+        clock.advance(days=1)
+        store.flush()
+        assert "s1" in store
+        clock.advance(11)
+        log.wait_for("trashed")
+
+
+def test_files_are_brought_up_to_date_as_often_as_set(folder: Path, clock: FakeClock) -> None:
+    inject = Injected(clock=clock)
+    with (
+        SessionStore.open(folder, watch=False, checkpoint_interval=10, inject=inject) as store,
+        EventLog(store) as log,
+    ):
+        store.save_session("s1", ["x" * 1000])
+        store.checkpoint()
+        before = len(log.of_kind("checkpointed"))
+        store.append("s1", ["behind"])
+        clock.advance(9)
+        store.flush()
+        assert b"behind" not in (folder / "s1.json").read_bytes()
+        clock.advance(2)
+        log.wait_for("checkpointed", before + 1)
+        assert b"behind" in (folder / "s1.json").read_bytes()
+
+
+def test_a_caller_waits_as_long_as_set(folder: Path) -> None:
+    backends: list[Gated] = []
+
+    def wrap(backend: Backend) -> Backend:
+        backends.append(Gated(backend))
+        return backends[-1]
+
+    inject = Injected(wrap_backend=wrap)
+    with SessionStore.open(folder, watch=False, call_timeout=0.05, inject=inject) as store:
+        errors: list[BaseException] = []
+
+        def save() -> None:
+            try:
+                store.save_session("s1", [1])
+            except SessionKeeperError as error:
+                errors.append(error)
+
+        backends[0].gate.clear()
+        caller = threading.Thread(target=save)
+        caller.start()
+        try:
+            caller.join(3)
+            assert not caller.is_alive(), "it waits longer than it should"
+            assert [type(error) for error in errors] == [OutcomeUnknown]
+        finally:
+            backends[0].gate.set()
+            caller.join()
+        store.flush(timeout=10)
+
+
+class Gated(FaultyBackend):
+    """Commits when its gate is open."""
+
+    def __init__(self, inner: Backend) -> None:
+        super().__init__(inner)
+        self.gate = threading.Event()
+        self.gate.set()
+
+    def commit(self, batch: Sequence[Change]) -> None:
+        assert self.gate.wait(30)
+        super().commit(batch)
+
+
+def test_crashes_count_within_the_window_set(folder: Path) -> None:
+    settings: dict[str, Any] = {"max_restarts": 1, "max_seconds": 1e-6}
+    with SessionStore.open(folder, watch=False, **settings) as store:
+        for number in range(4):
+            crash_actor(store)
+            store.append("s1", [number])
+        assert store.info().restarts == 4
 
 
 # --- changed while open ------------------------------------------------------------------------

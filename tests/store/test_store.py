@@ -6,6 +6,8 @@ import inspect
 import subprocess
 import sys
 import threading
+import tomllib
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -36,7 +38,6 @@ from sessionkeeper.testing import FakeClock, Injected, crash_actor, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 
 @pytest.fixture(params=["file", "memory"])
@@ -131,6 +132,60 @@ def test_a_value_json_would_change_is_refused_with_its_path(store: SessionStore)
     with pytest.raises(TypeError, match="title"):
         store.save_session("s1", title=3)  # type: ignore[arg-type]
     assert store.load_session("s1").generation == 1
+
+
+def test_an_object_that_says_how_to_rebuild_it_is_refused_and_not_asked(
+    store: SessionStore,
+) -> None:
+    asked: list[object] = []
+
+    class Hostile:
+        def __reduce__(self) -> tuple[Any, ...]:
+            asked.append(self)
+            return print, ("pwned",)
+
+    with pytest.raises(InvalidValue, match="Hostile"):
+        store.save_session("s1", [Hostile()])
+    with pytest.raises(InvalidValue, match="Hostile"):
+        store.save_session("s1", state={"deep": [Hostile()]})
+    assert asked == []
+    assert "s1" not in store
+
+
+def test_what_another_thread_changes_meanwhile_is_stored_as_it_was_at_one_moment_or_refused(
+    store: SessionStore,
+) -> None:
+    shared: dict[str, Any] = {f"k{n}": n for n in range(2000)}
+    stop = threading.Event()
+
+    def change() -> None:
+        turn = 0
+        while not stop.is_set():
+            shared[f"x{turn % 50}"] = turn
+            shared.pop(f"x{(turn + 25) % 50}", None)
+            turn += 1
+
+    thread = threading.Thread(target=change)
+    thread.start()
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    outcomes: list[str] = []
+    try:
+        while len(outcomes) < 200 and len(set(outcomes)) < 2:
+            try:
+                store.save_session("s1", [shared])
+            except InvalidValue as error:
+                assert "would not come back equal" in str(error)  # noqa: PT017 - it may be raised
+                outcomes.append("refused")
+                continue
+            outcomes.append("stored")
+            (message,) = store.load_session("s1").messages
+            assert [message[f"k{n}"] for n in range(2000)] == list(range(2000))
+    finally:
+        sys.setswitchinterval(interval)
+        stop.set()
+        thread.join()
+    assert store.info().restarts == 0
 
 
 def test_create_refuses_an_existing_session(any_store: SessionStore) -> None:
@@ -675,6 +730,22 @@ def test_the_supervision_tree_can_be_looked_at(folder: Path) -> None:
 
 
 # --- the public surface -------------------------------------------------------------------
+
+
+def test_the_core_needs_no_more_than_it_says(folder: Path) -> None:
+    """What the extras bring is not there: neither imported, nor missed."""
+    program = (
+        "import sys\n"
+        "for name in ('typer', 'rich', 'trio', 'pytest', 'hypothesis', 'pydantic'):\n"
+        "    sys.modules[name] = None\n"
+        "from sessionkeeper import SessionStore\n"
+        "with SessionStore.open(sys.argv[1]) as store:\n"
+        "    store.save_session('s1', [1], tags=['t'])\n"
+        "    assert len(store.search(tags=['t'])) == 1\n"
+    )
+    subprocess.run([sys.executable, "-c", program, str(folder)], check=True, timeout=60)
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    assert len(project["dependencies"]) <= 5, "each one more is a decision"
 
 
 def test_every_public_name_is_there_and_documented() -> None:

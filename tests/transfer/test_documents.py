@@ -278,6 +278,19 @@ def test_a_session_that_exists_is_refused_by_default(other: SessionStore, export
     assert other.load_session("s1").messages == ["mine"]
 
 
+def test_what_the_validators_of_the_store_refuse_is_not_imported(
+    tmp_path: Path,
+    exported: Path,
+) -> None:
+    def nothing(session: Session) -> list[str]:
+        return [f"{session.session_id} is not wanted"]
+
+    with SessionStore.open(tmp_path / "checked", watch=False, validators=[nothing]) as store:
+        with pytest.raises(ImportRefused, match="s1 is not wanted"):
+            import_session(store, exported)
+        assert len(store) == 0
+
+
 def test_plain_json_is_taken(other: SessionStore, tmp_path: Path) -> None:
     path = tmp_path / "plain.json"
     path.write_text('{"session_id": "s1", "messages": ["one"]}')

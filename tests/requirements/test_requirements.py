@@ -1,0 +1,51 @@
+"""The tables name tests that exist, for every number and every setting."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+import pytest
+from page import PAGE, page
+from tables import all_numbers, entries, settings, why_not
+
+from sessionkeeper import Config
+
+ENTRIES = entries()
+
+
+def test_every_number_has_an_entry_in_order() -> None:
+    assert list(ENTRIES) == all_numbers()
+
+
+@pytest.mark.parametrize("number", ENTRIES)
+def test_an_entry_names_tests_that_run_or_says_why_not(number: str) -> None:
+    entry = ENTRIES[number]
+    assert entry.says
+    assert entry.tests or entry.exception or entry.gap, "nothing shows it"
+    assert len(set(entry.tests)) == len(entry.tests)
+    assert [reason for reason in map(why_not, entry.tests) if reason] == []
+
+
+def test_the_page_is_as_the_table() -> None:
+    assert PAGE.read_text() == page(ENTRIES.values()), "run tests/requirements/page.py"
+
+
+def test_every_setting_has_tests() -> None:
+    assert list(settings()) == [field.name for field in fields(Config) if field.name != "path"]
+    for tests in settings().values():
+        assert tests
+        assert [reason for reason in map(why_not, tests) if reason] == []
+
+
+@pytest.mark.parametrize(
+    "node",
+    [
+        "tests/nowhere.py::test_x",
+        "tests/requirements/tables.py::why_not",
+        "tests/requirements/test_requirements.py::test_that_is_not_here",
+        "tests/requirements/test_requirements.py::ENTRIES",
+        "tests/faults/test_rot.py::test_no_bit_that_flips_in_a_backup_is_believed",
+    ],
+)
+def test_what_is_no_test_is_not_taken_for_one(node: str) -> None:
+    assert why_not(node)
