@@ -94,11 +94,37 @@ def _leave(due: Fault | None) -> None:
         raise due.error
 
 
+class _Gate:
+    """Lets pass what comes, or makes it wait."""
+
+    def __init__(self) -> None:
+        self._open = threading.Event()
+        self._open.set()
+        self._reached = threading.Event()
+
+    def close(self) -> None:
+        self._reached.clear()
+        self._open.clear()
+
+    def open(self) -> None:
+        self._open.set()
+
+    def wait_reached(self, timeout: float) -> None:
+        if not self._reached.wait(timeout):
+            raise AssertionError(f"nothing was synced within {timeout} s")
+
+    def enter(self) -> None:
+        if not self._open.is_set():
+            self._reached.set()
+            self._open.wait()
+
+
 class FaultyFileSystem(FileSystem):
     """The real file system, until a planned fault is due."""
 
     def __init__(self) -> None:
         self._plan = _Plan()
+        self._gate = _Gate()
 
     def fail(self, fault: Fault) -> None:
         """Plan a failure."""
@@ -107,6 +133,22 @@ class FaultyFileSystem(FileSystem):
     def heal(self) -> None:
         """Forget what was planned."""
         self._plan.clear()
+
+    def hold(self) -> None:
+        """Let every sync wait from now on, as on a disk that stalls, until `release`."""
+        self._gate.close()
+
+    def release(self) -> None:
+        """Let every sync go on that waits, and those to come."""
+        self._gate.open()
+
+    def wait_held(self, timeout: float = 5.0) -> None:
+        """Return once a sync waits for `release`.
+
+        Raises:
+            AssertionError: None came within so many seconds.
+        """
+        self._gate.wait_reached(timeout)
 
     @property
     def calls(self) -> list[str]:
@@ -137,18 +179,21 @@ class FaultyFileSystem(FileSystem):
     def sync_data(self, descriptor: int) -> None:
         """See `FileSystem`."""
         due = self._plan.enter("sync_data")
+        self._gate.enter()
         super().sync_data(descriptor)
         _leave(due)
 
     def sync_files(self, folder: Path, paths: Sequence[Path]) -> None:
         """See `FileSystem`; few files are also a `sync` each."""
         due = self._plan.enter("sync_files")
+        self._gate.enter()
         super().sync_files(folder, paths)
         _leave(due)
 
     def sync(self, descriptor: int) -> None:
         """See `FileSystem`."""
         due = self._plan.enter("sync")
+        self._gate.enter()
         super().sync(descriptor)
         _leave(due)
 
@@ -173,6 +218,7 @@ class FaultyFileSystem(FileSystem):
     def sync_folder(self, path: Path) -> None:
         """See `FileSystem`."""
         due = self._plan.enter("sync_folder")
+        self._gate.enter()
         super().sync_folder(path)
         _leave(due)
 

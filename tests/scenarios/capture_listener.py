@@ -1,0 +1,92 @@
+"""Listens for HL7 v2 messages and answers each at once: `capture_listener.py RETENTION_DAYS`.
+
+What a connection said is one session, stored when the connection is over. The listener itself
+never waits for the disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import Any
+from uuid import uuid4
+
+from hl7.mllp import start_hl7_server
+from spoken import listen, tell
+
+from sessionkeeper import AsyncSessionStore, SaveSession
+from sessionkeeper.testing import FaultyFileSystem, Injected
+
+# Reports travel inside of messages.
+LONGEST_MESSAGE = 1024 * 1024
+
+
+class Listener:
+    def __init__(self, store: AsyncSessionStore) -> None:
+        self._store = store
+        self._reports: set[asyncio.Task[None]] = set()
+
+    async def serve(self, reader: Any, writer: Any) -> None:
+        exchanges: list[Any] = []
+        try:
+            while True:
+                message = await reader.readmessage()
+                answer = message.create_ack("AA", application="CAPTURE")
+                writer.writemessage(answer)
+                await writer.drain()
+                exchanges.append({"heard": str(message), "answered": str(answer)})
+                tell("answered", control_id=str(message.segment("MSH")[10]))
+        except asyncio.IncompleteReadError:
+            pass  # the other side is done
+        finally:
+            writer.close()
+        await self._keep(exchanges)
+
+    async def _keep(self, exchanges: list[Any]) -> None:
+        session_id = str(uuid4())
+        tell("completed", session_id=session_id)
+        receipt = await self._store.tell(
+            SaveSession(session_id, exchanges, status="completed", tags=["hl7"]),
+        )
+        report = asyncio.create_task(self._report(session_id, receipt))
+        self._reports.add(report)
+        report.add_done_callback(self._reports.discard)
+
+    async def _report(self, session_id: str, receipt: Any) -> None:
+        error = await receipt.exception()
+        tell("saved" if error is None else "lost", session_id=session_id, error=str(error))
+
+
+async def main(retention_days: float) -> None:
+    fs, stopped = FaultyFileSystem(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+    async with await AsyncSessionStore.open(
+        preset="capture",
+        retention_days=retention_days,
+        inject=Injected(fs=fs),
+    ) as store:
+        async for session in store.load_all():
+            tell("restored", session_id=session.session_id, exchanges=len(session))
+        listener = Listener(store)
+        server = await start_hl7_server(
+            listener.serve,
+            "127.0.0.1",
+            0,
+            limit=LONGEST_MESSAGE,
+            encoding="utf-8",
+        )
+        listen(
+            {
+                "hold": fs.hold,
+                "stalled": fs.wait_held,
+                "release": fs.release,
+                "stop": lambda: loop.call_soon_threadsafe(stopped.set),
+            },
+        )
+        tell("listening", port=server.sockets[0].getsockname()[1])
+        await stopped.wait()
+        server.close()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(float(sys.argv[1])))
