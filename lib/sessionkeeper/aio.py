@@ -21,6 +21,7 @@ from sessionkeeper.engine.commands import (
     CountSessions,
     DeleteSession,
     EraseSession,
+    ExplainCleanup,
     ForkSession,
     PinSession,
     RemoveTags,
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
     from sessionkeeper.session import (
         BackupInfo,
         Changes,
+        Decision,
         L,
         Page,
         Session,
@@ -448,6 +450,10 @@ class AsyncSessionStore:
     async def cleanup(self, *, dry_run: bool = False) -> list[Removal]:
         """Apply the retention settings now; see `SessionStore.cleanup`."""
         return await self.ask(Cleanup(dry_run))
+
+    async def explain_cleanup(self) -> list[Decision]:
+        """Say what a cleanup would do with each session; see `SessionStore.explain_cleanup`."""
+        return await self.ask(ExplainCleanup())
 
     # --- reading ----------------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ from sessionkeeper.engine.commands import (
     Command,
     DeleteSession,
     EraseSession,
+    ExplainCleanup,
     ForkSession,
     PinSession,
     RemoveTags,
@@ -52,7 +53,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from sessionkeeper.otp import Reply
-    from sessionkeeper.session import BackupInfo, Changes, Session, SessionInfo
+    from sessionkeeper.session import BackupInfo, Changes, Decision, Session, SessionInfo
 
 T = TypeVar("T")
 
@@ -509,3 +510,11 @@ class Changing(Reading, ABC):
             What was removed and why.
         """
         return self.ask(Cleanup(dry_run))
+
+    def explain_cleanup(self) -> list[Decision]:
+        """Say what a cleanup would do with each session now, and why.
+
+        Returns:
+            One decision for each session, the one changed last first; also for those that stay.
+        """
+        return self.ask(ExplainCleanup())

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
-from sessionkeeper.session import UNFINISHED, Removal
+from sessionkeeper.session import UNFINISHED, Decision, Removal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
-    from sessionkeeper.session import Basis
+    from sessionkeeper.session import Basis, Reason
+
+# They go for their age, or are protected: neither takes a place among `max_sessions`.
+_UNCOUNTED: Final[frozenset[Reason]] = frozenset(("age", "pinned", "unfinished"))
 
 
 class Retained(Protocol):
@@ -87,30 +90,78 @@ class Retention:
             newest_first: All sessions, the one changed last first.
             now: The wall clock.
         """
-        found: list[Removal] = []
+        return [
+            Removal(session.session_id, reason, self._detail(session, reason, now))
+            for session, reason in self._judged(newest_first, now)
+            if reason in ("age", "count")
+        ]
+
+    def decisions(self, newest_first: Iterable[Retained], now: datetime) -> list[Decision]:
+        """Decide about every session, and say why; for arguments see `removals`."""
+        return [
+            Decision(
+                session.session_id,
+                reason in ("age", "count"),
+                reason,
+                self._detail(session, reason, now),
+            )
+            for session, reason in self._judged(newest_first, now)
+        ]
+
+    def _judged(
+        self,
+        newest_first: Iterable[Retained],
+        now: datetime,
+    ) -> Iterator[tuple[Retained, Reason]]:
         kept = 0
         for session in newest_first:
-            if session.pinned or session.status in UNFINISHED:
-                continue
-            expired = self._expired(session, now)
-            if expired:
-                found.append(Removal(session.session_id, "age", expired))
-            elif self.max_sessions is not None and kept >= self.max_sessions:
-                detail = f"more than {self.max_sessions} sessions"
-                found.append(Removal(session.session_id, "count", detail))
-            else:
-                kept += 1
-        return found
+            reason = self._protection(session) or self._reason_of_age(session, now)
+            if reason not in _UNCOUNTED:
+                if self.max_sessions is not None and kept >= self.max_sessions:
+                    reason = "count"
+                else:
+                    kept += 1
+            yield session, reason
 
-    def _expired(self, session: Retained, now: datetime) -> str | None:
+    def _protection(self, session: Retained) -> Reason | None:
+        if session.pinned:
+            return "pinned"
+        return "unfinished" if session.status in UNFINISHED else None
+
+    def _reason_of_age(self, session: Retained, now: datetime) -> Reason:
         if self.days is None:
-            return None
+            return "unlimited" if self.max_sessions is None else "newest"
         end = _later(self._beginning(session), self.days)
         if end is None or now <= end:
-            return None
+            return "young"
         if session.persisted_until is not None and now <= session.persisted_until:
-            return None
-        return f"older than {self.days:g} days"
+            return "promised"
+        return "age"
+
+    def _detail(  # noqa: PLR0911 - one return for each reason
+        self,
+        session: Retained,
+        reason: Reason,
+        now: datetime,
+    ) -> str:
+        match reason:
+            case "age":
+                return f"older than {self.days:g} days"
+            case "count":
+                return f"more than {self.max_sessions} sessions"
+            case "pinned":
+                return "it is pinned"
+            case "unfinished":
+                return f"its status is {session.status}"
+            case "promised":
+                return f"it was promised to be kept until {session.persisted_until}"
+            case "young":
+                age = (now - self._beginning(session)) / timedelta(days=1)
+                return f"{max(age, 0.0):.1f} of {self.days:g} days old"
+            case "newest":
+                return f"among the newest {self.max_sessions}"
+            case "unlimited":
+                return "no limit is set"
 
     def _beginning(self, session: Retained) -> datetime:
         match self.basis:

@@ -46,6 +46,8 @@ PAUSED: Final = "paused"
 """It will be gone on with; protected from retention."""
 
 Basis = Literal["completed", "updated", "created"]
+
+Reason = Literal["age", "count", "pinned", "unfinished", "promised", "young", "newest", "unlimited"]
 """What the age of a session counts from."""
 
 COMPLETED: Final = "completed"
@@ -458,6 +460,25 @@ class Removal:
 
     session_id: str
     reason: Literal["age", "count"]
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What a cleanup does with one session, and why.
+
+    Attributes:
+        session_id: The session.
+        removed: Whether it goes to the trash.
+        reason: It goes because of its `age` or the `count` of sessions. It stays because it is
+            `pinned`, `unfinished`, `promised` to be kept for longer, `young`, among the `newest`,
+            or because retention is `unlimited`. The first of these that applies is given.
+        detail: The reason in words.
+    """
+
+    session_id: str
+    removed: bool
+    reason: Reason
     detail: str
 
 

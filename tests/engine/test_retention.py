@@ -93,3 +93,43 @@ def test_a_promise_only_grows() -> None:
     assert Retention(3, None).deadline(promised, NOW) == promised
     assert Retention(60, None).deadline(promised, NOW) == NOW + timedelta(days=60)
     assert Retention(None, None).deadline(promised, NOW) == promised
+
+
+@pytest.mark.parametrize(
+    ("session", "reason", "detail"),
+    [
+        (aged(31), "age", "older than 30 days"),
+        (aged(31, pinned=True), "pinned", "it is pinned"),
+        (aged(31, status="paused"), "unfinished", "its status is paused"),
+        (
+            aged(31, persisted_until=NOW),
+            "promised",
+            "it was promised to be kept until 2025-06-01 00:00:00+00:00",
+        ),
+        (aged(1.25), "young", "1.2 of 30 days old"),
+        (aged(-5), "young", "0.0 of 30 days old"),
+    ],
+)
+def test_each_decision_says_why(session: SessionInfo, reason: str, detail: str) -> None:
+    (decision,) = Retention(30, None).decisions([session], NOW)
+    assert (decision.reason, decision.detail) == (reason, detail)
+    assert decision.removed is (reason == "age")
+
+
+def test_a_promise_and_the_age_do_not_help_against_the_count() -> None:
+    sessions = [replace(INFO, session_id=f"s{n}") for n in range(2)]
+    promised = aged(100, session_id="s2", persisted_until=NOW)
+    decisions = Retention(30, 2).decisions([*sessions, promised], NOW)
+    assert [(d.removed, d.reason) for d in decisions] == [
+        (False, "young"),
+        (False, "young"),
+        (True, "count"),
+    ]
+
+
+def test_without_an_age_what_stays_is_among_the_newest_or_unlimited() -> None:
+    sessions = [replace(INFO, session_id=f"s{n}") for n in range(2)]
+    newest, beyond = Retention(None, 1).decisions(sessions, NOW)
+    assert (newest.reason, newest.detail) == ("newest", "among the newest 1")
+    assert (beyond.reason, beyond.removed) == ("count", True)
+    assert [d.reason for d in Retention(None, None).decisions(sessions, NOW)] == ["unlimited"] * 2

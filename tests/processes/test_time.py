@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sessionkeeper import SessionNotFound, SessionStore
+from sessionkeeper import Cleanup, SessionNotFound, SessionStore
+from sessionkeeper.retention import Retention
 from sessionkeeper.testing import EventLog, FakeClock, Injected, crash_actor, wait_until
 
 if TYPE_CHECKING:
@@ -101,6 +102,30 @@ def test_a_cleanup_by_hand_goes_by_the_wall_clock(folder: Path, clock: FakeClock
         clock.set_wall_clock(clock.now() + timedelta(days=31))
         assert [removal.session_id for removal in store.cleanup(dry_run=True)] == ["old"]
         assert [removal.session_id for removal in store.cleanup()] == ["old"]
+
+
+def test_a_cleanup_is_explained_for_every_session_and_can_apply_other_settings(
+    folder: Path,
+    clock: FakeClock,
+) -> None:
+    inject = Injected(clock=clock)
+    with SessionStore.open(folder, retention_days=30, watch=False, inject=inject) as store:
+        store.save_session("old", [1])
+        store.save_session("pinned", [1])
+        store.pin("pinned")
+        clock.set_wall_clock(clock.now() + timedelta(days=31))
+        store.save_session("new", [1])
+
+        reasons = {d.session_id: (d.removed, d.reason) for d in store.explain_cleanup()}
+        assert reasons == {
+            "old": (True, "age"),
+            "pinned": (False, "pinned"),
+            "new": (False, "young"),
+        }
+        assert store.ask(Cleanup(retention=Retention(None, None))) == []
+        (removal,) = store.ask(Cleanup(retention=Retention(None, 1)))
+        assert (removal.session_id, removal.reason) == ("old", "count")
+        assert "old" not in store
 
 
 def test_the_oldest_go_when_there_are_too_many(folder: Path, clock: FakeClock) -> None:

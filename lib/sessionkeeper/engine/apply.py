@@ -26,13 +26,13 @@ from sessionkeeper.storage.documents import (
 from sessionkeeper.storage.lines import Lines
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
     from datetime import datetime
 
     from sessionkeeper.clock import Clock
     from sessionkeeper.engine.commands import Fields, Prepared, PreparedAppend, PreparedSave
     from sessionkeeper.retention import Retention
-    from sessionkeeper.session import Chunk, Removal
+    from sessionkeeper.session import Chunk, Decision, Removal
     from sessionkeeper.storage.backend import Body, Change
 
 
@@ -181,12 +181,20 @@ class Transaction:
             )
         return self.put(trashed, request_id)
 
-    def expired(self) -> list[Removal]:
-        """What the retention settings remove now."""
+    def expired(self, retention: Retention | None = None) -> list[Removal]:
+        """What the retention settings remove now, those in force or others."""
+        return (retention or self._retention).removals(self._newest_first(), self._clock.now())
+
+    def decisions(self) -> list[Decision]:
+        """What the retention settings do with each session now, and why."""
+        return self._retention.decisions(self._newest_first(), self._clock.now())
+
+    def _newest_first(self) -> Iterator[Record]:
         unchanged = (r for r in self._visible.newest_first() if r.session_id not in self._pending)
         changed = [record for record in self._pending.values() if record is not None]
         changed.sort(key=lambda record: -record.lsn)
-        return self._retention.removals((*changed, *unchanged), self._clock.now())
+        yield from changed
+        yield from unchanged
 
     def count(self) -> int:
         """How many sessions there are after the commands so far."""

@@ -17,7 +17,12 @@ from sessionkeeper.engine.commands.history import (
 from sessionkeeper.engine.commands.living import ResumeSession
 from sessionkeeper.engine.commands.marking import AddTags, PinSession, RemoveTags, UnpinSession
 from sessionkeeper.engine.commands.notes import AddAnnotation, AddEvent
-from sessionkeeper.engine.commands.removing import Cleanup, DeleteSession, UndeleteSession
+from sessionkeeper.engine.commands.removing import (
+    Cleanup,
+    DeleteSession,
+    ExplainCleanup,
+    UndeleteSession,
+)
 from sessionkeeper.engine.commands.restoring import RestoreBackup
 from sessionkeeper.engine.commands.saving import (
     AdvanceSession,
@@ -42,6 +47,7 @@ __all__ = [
     "CountSessions",
     "DeleteSession",
     "EraseSession",
+    "ExplainCleanup",
     "Fields",
     "ForkSession",
     "PinSession",

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 from sessionkeeper.engine.commands.base import Command, Prepared
 from sessionkeeper.engine.commands.checks import check_reason
 from sessionkeeper.layout import check_session_id
-from sessionkeeper.session import Removal, Saved
+from sessionkeeper.session import Decision, Removal, Saved
 
 if TYPE_CHECKING:
     from sessionkeeper.engine.apply import Transaction
+    from sessionkeeper.retention import Retention
 
 
 @dataclass(frozen=True)
@@ -64,9 +65,11 @@ class Cleanup(Command[list[Removal]], Prepared[list[Removal]]):
 
     Attributes:
         dry_run: Only say what would be removed.
+        retention: Apply these instead of those in force.
     """
 
     dry_run: bool = False
+    retention: Retention | None = None
 
     def prepare(self) -> Cleanup:
         """See `Command.prepare`."""
@@ -74,8 +77,22 @@ class Cleanup(Command[list[Removal]], Prepared[list[Removal]]):
 
     def apply(self, transaction: Transaction, request_id: str) -> list[Removal]:
         """See `Prepared.apply`."""
-        removals = transaction.expired()
+        removals = transaction.expired(self.retention)
         if not self.dry_run:
             for number, removal in enumerate(removals):
                 transaction.trash(removal.session_id, removal.detail, f"{request_id}.{number}")
         return removals
+
+
+@dataclass(frozen=True)
+class ExplainCleanup(Command[list[Decision]], Prepared[list[Decision]]):
+    """Say what a cleanup would do with each session now, and why; changes nothing."""
+
+    def prepare(self) -> ExplainCleanup:
+        """See `Command.prepare`."""
+        return self
+
+    def apply(self, transaction: Transaction, request_id: str) -> list[Decision]:
+        """See `Prepared.apply`."""
+        del request_id
+        return transaction.decisions()
