@@ -67,15 +67,28 @@ def from_environment(environ: Mapping[str, str]) -> Settings:
             kind than the setting's.
     """
     found: Settings = {}
-    kinds = get_type_hints(Config, localns={"Path": Path})
     for variable, text in sorted(environ.items()):
         if not variable.startswith(PREFIX) or variable == PATH_VARIABLE:
             continue
         name = variable.removeprefix(PREFIX).lower()
         if name not in known():
             raise InvalidConfig(f"{variable} names no setting; known are {', '.join(known())}")
-        found[name] = _parsed(variable, text, kinds[name])
+        found[name] = from_text(name, text, variable)
     return found
+
+
+def from_text(name: str, text: str, where: str) -> Any:
+    """The value that a text gives to a setting, of the kind that the setting has.
+
+    Args:
+        name: The setting.
+        text: As in an environment variable; `none` where there may be none.
+        where: What errors call it.
+
+    Raises:
+        InvalidConfig: The text is of another kind.
+    """
+    return _parsed(where, text, get_type_hints(Config, localns={"Path": Path})[name])
 
 
 def from_json(content: bytes, path: Path) -> Settings:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import re
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -112,15 +113,19 @@ def test_an_encoding_that_lacks_a_character_ends_no_command(
     assert "Gr\\xfc\\xdfe" in result.stdout
 
 
-def on_a_terminal(*arguments: object, columns: int = 120) -> str:
+_OF_COLOURS = ("NO_COLOR", "FORCE_COLOR", "CLICOLOR_FORCE", "TTY_COMPATIBLE")
+
+
+def on_a_terminal(*arguments: object, columns: int = 120, **environment: str) -> str:
     """What a command prints on a terminal, standard error included."""
     master, slave = pty.openpty()
+    plain = {name: value for name, value in os.environ.items() if name not in _OF_COLOURS}
     process = subprocess.Popen(
         [sys.executable, "-m", "sessionkeeper.cli", *map(str, arguments)],
         stdin=slave,
         stdout=slave,
         stderr=slave,
-        env={**os.environ, "COLUMNS": str(columns), "TERM": "xterm-256color"},
+        env={**plain, "COLUMNS": str(columns), "TERM": "xterm-256color", **environment},
     )
     os.close(slave)
     shown = b""
@@ -163,10 +168,45 @@ def test_long_ids_are_folded_and_never_cut(folder: Path) -> None:
     with SessionStore.open(folder, watch=False) as store:
         store.save_session(session_id, [])
 
-    table = on_a_terminal("--path", folder, "list", columns=80)
+    table = on_a_terminal("--path", folder, "list", columns=80, NO_COLOR="1")
 
     cells = [line.split("│")[1].strip() for line in table.splitlines() if "│" in line]
     assert "".join(cells) == session_id
+
+
+COLOUR = re.compile(r"\x1b\[[0-9;]*3[0-7]m")
+
+
+@pytest.mark.parametrize("command", [["list"], ["cleanup", "--dry-run"], ["config"]])
+def test_colours_are_for_terminals_whose_owner_wants_them(
+    run_process: RunProcess,
+    filled: Path,
+    command: list[str],
+) -> None:
+    assert COLOUR.search(on_a_terminal("--path", filled, *command))
+    assert not COLOUR.search(on_a_terminal("--path", filled, *command, NO_COLOR="1"))
+    assert not COLOUR.search(on_a_terminal("--path", filled, *command, TERM="dumb"))
+    piped = run_process("--path", filled, *command, env={"FORCE_COLOR": "1"})
+    assert piped.returncode == 0
+    assert "\x1b" not in piped.stdout
+
+
+def test_people_are_told_in_words_what_was_done(filled: Path) -> None:
+    def told(*arguments: str) -> str:
+        return on_a_terminal("--path", filled, *arguments)
+
+    assert told("tag", "refund", "--add", "x") == "refund: a, support, x\r\n"
+    assert told("pin", "refund") == "refund: pinned\r\n"
+    assert told("restore", "refund") == "refund: restored as generation 4, with 4 messages\r\n"
+    assert told("delete", "refund") == "refund: in the trash for 7 days\r\n"
+    assert told("undelete", "refund") == "refund: back, with 4 messages\r\n"
+    assert "0 sessions would go, 3 stay: 1 pinned, 1 unfinished, 1 unlimited" in told(
+        "cleanup", "--dry-run"
+    )
+    assert told("cleanup") == "0 sessions moved to the trash\r\n"
+    assert re.fullmatch(
+        r"empty: erased \d+ files? of [\d,]+ bytes\r\n", told("erase", "empty", "-y")
+    )
 
 
 def test_people_see_progress_of_an_import_and_programs_do_not(

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import subprocess
 import sys
 from typing import TYPE_CHECKING
 
 import pytest
+import typer
+
+from sessionkeeper.cli.main import app
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,7 +23,17 @@ if TYPE_CHECKING:
     RunProcess = Callable[..., subprocess.CompletedProcess[str]]
 
 
-COMMANDS = ("demo", "import", "list", "show", "search", "stats")
+COMMANDS = tuple(command.name or "" for command in app.registered_commands)
+GROUP = typer.main.get_group(app)
+
+# What begins an example, on its own line or behind the word.
+EXAMPLE = re.compile(r"^(?:  Example:|   ) sessionkeeper (.*(?:\n {8,}.*)*)", re.MULTILINE)
+
+
+def examples_of(help_text: str) -> list[list[str]]:
+    """The words of each example, up to the first pipe."""
+    lines = (found[1].replace("\n", " ") for found in EXAMPLE.finditer(help_text))
+    return [shlex.split(line.partition(" | ")[0]) for line in lines]
 
 
 def run_without(module: str) -> subprocess.CompletedProcess[str]:
@@ -62,10 +77,44 @@ def test_every_command_has_a_help_with_an_example(run: Run, command: str) -> Non
     result = run(command, "--help")
 
     assert result.exit_code == 0
-    examples = result.stdout.partition("Example")[2]
-    assert "sessionkeeper demo" in examples or f" {command} " in examples
-    # The lines of the docstring are not filled anew.
-    assert "\n    sessionkeeper " in result.stdout or "Example: sessionkeeper " in result.stdout
+    examples = examples_of(result.stdout)
+    assert examples, result.stdout
+    assert all(command in words for words in examples)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_examples_of_every_help_can_be_typed(run: Run, command: str) -> None:
+    for words in examples_of(run(command, "--help").stdout):
+        before, rest = words[: words.index(command)], words[words.index(command) + 1 :]
+        assert before in ([], ["--path", "var/agent"])
+        # Refuses options that do not exist, and arguments that are missing or too many.
+        GROUP.commands[command].make_context(command, rest)
+
+
+def test_the_list_of_commands_is_not_cut(run: Run) -> None:
+    listed = run("--help").stdout.partition("Commands:")[2]
+
+    assert len(listed.strip().splitlines()) == len(COMMANDS)
+    assert "..." not in listed
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_option_is_explained(run: Run, command: str) -> None:
+    options = run(command, "--help").stdout.partition("\nOptions:\n")[2].splitlines()
+    for number, line in enumerate(options):
+        if re.match(r"  -", line):
+            explained = re.search(r"\S  +\S", line[2:]) or options[number + 1].startswith("   ")
+            assert explained, line
+
+
+def test_a_shell_is_told_how_words_go_on(run_process: RunProcess) -> None:
+    words = {"COMP_WORDS": "sessionkeeper un", "COMP_CWORD": "1"}
+
+    completed = run_process(env={"_SESSIONKEEPER_COMPLETE": "complete_bash", **words})
+    script = run_process(env={"_SESSIONKEEPER_COMPLETE": "source_bash"})
+
+    assert completed.stdout.split() == ["unpin", "undelete"]
+    assert "_SESSIONKEEPER_COMPLETE=complete_bash" in script.stdout
 
 
 def test_it_tells_its_version(run: Run) -> None:

@@ -10,10 +10,19 @@ import typer
 from typer.core import TyperGroup
 
 from sessionkeeper.cli.text import escaped
-from sessionkeeper.errors import SessionKeeperError, SessionNotFound, StoreLocked, StoreNotFound
+from sessionkeeper.errors import (
+    NoBackup,
+    SessionExists,
+    SessionKeeperError,
+    SessionNotFound,
+    StoreLocked,
+    StoreNotFound,
+)
 
 FAILED: Final = 1
 USAGE: Final = 2
+INTERRUPTED: Final = 130
+"""As a shell says of a command that Ctrl-C has ended."""
 TRY_LATER: Final = 75
 """EX_TEMPFAIL of sysexits.h: the folder has another owner now."""
 
@@ -39,6 +48,8 @@ class ReportingGroup(TyperGroup):
                 raise
             complain(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}")
             raise typer.Exit(FAILED) from error
+        except KeyboardInterrupt as error:
+            raise typer.Exit(INTERRUPTED) from error
         return result
 
 
@@ -68,9 +79,13 @@ def _hint_of(error: SessionKeeperError) -> str:
         case StoreNotFound():
             return "Check --path; `sessionkeeper import` creates a store."
         case StoreLocked():
-            return "Try again when it has ended; list, show, search and stats work beside it."
+            return "Try again when it has ended; commands that only read work beside it."
         case SessionNotFound():
             return "`sessionkeeper list` shows the sessions there are."
+        case NoBackup():
+            return "`sessionkeeper backups` shows the versions that are kept."
+        case SessionExists():
+            return "Delete that one first, or leave it."
         case _:
             return error.hint
 

@@ -11,12 +11,17 @@ from sessionkeeper.cli.text import iso, iso_or_none
 if TYPE_CHECKING:
     from sessionkeeper.session import Page, SessionInfo
 
+SESSION: Final = Column("session", styles={"": "cyan"})
+STATUS: Final = Column(
+    "status",
+    styles={"active": "green", "paused": "yellow", "interrupted": "red", "completed": "dim"},
+)
 COLUMNS: Final = (
-    Column("session"),
+    SESSION,
     Column("changed"),
     Column("messages", "right"),
     Column("cost", "right"),
-    Column("status"),
+    STATUS,
     Column("tags"),
     Column("title"),
 )

@@ -14,6 +14,8 @@ PathOption = Annotated[
         help="The store's folder; else the environment variable SESSIONKEEPER_PATH.",
     ),
 ]
+IdArgument = Annotated[str, typer.Argument(metavar="ID", help="The session.")]
+IdsArgument = Annotated[list[str], typer.Argument(metavar="ID", help="The sessions.")]
 JsonOption = Annotated[
     bool,
     typer.Option("--json", help="Print JSON, one object a line (JSON Lines)."),
@@ -25,6 +27,10 @@ LimitOption = Annotated[
 CursorOption = Annotated[
     str | None,
     typer.Option("--cursor", help="Continue where the page before ended."),
+]
+IntervalOption = Annotated[
+    float,
+    typer.Option("--interval", min=0.01, max=3600, metavar="S", help="Seconds between two looks."),
 ]
 
 

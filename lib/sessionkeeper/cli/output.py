@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Console
@@ -14,7 +14,7 @@ from rich.tree import Tree
 from sessionkeeper.cli.text import as_json, escaped
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from sessionkeeper.processes.tree import ProcessInfo
 
@@ -30,10 +30,17 @@ class Column:
     Attributes:
         title: What stands above it.
         justify: Where its texts stand.
+        styles: The style of a text, as rich names it; that of "" is for all others.
     """
 
     title: str
     justify: Literal["left", "right"] = "left"
+    styles: Mapping[str, str] = field(default_factory=dict)
+
+    def cell(self, text: str) -> Text:
+        """A text of this column; its style shows on a terminal only, and not if NO_COLOR is set."""
+        style = self.styles.get(text, self.styles.get("", ""))
+        return Text(escaped(text), style=style)
 
 
 def is_terminal() -> bool:
@@ -92,6 +99,17 @@ def print_rows(columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> None
             print_tabbed(row)
 
 
+def print_styled(cells: Iterable[tuple[Column, str]]) -> None:
+    """Print one line of cells for people, for what comes in bit by bit and fits no table."""
+    line = Text("  ").join(column.cell(text) for column, text in cells if text)
+    console().print(line, soft_wrap=True)
+
+
+def flush() -> None:
+    """Hand on what was printed: whoever follows wants it now, also through a pipe."""
+    sys.stdout.flush()
+
+
 def print_pairs(pairs: Iterable[tuple[str, str]]) -> None:
     """Print names and values: aligned on a terminal, separated by a tab elsewhere."""
     if not is_terminal():
@@ -112,5 +130,5 @@ def table_of(columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> Table:
     for column in columns:
         table.add_column(Text(column.title), justify=column.justify, overflow="fold")
     for row in rows:
-        table.add_row(*(Text(escaped(cell)) for cell in row))
+        table.add_row(*(column.cell(text) for column, text in zip(columns, row, strict=True)))
     return table

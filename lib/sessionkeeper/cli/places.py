@@ -16,7 +16,7 @@ import typer
 
 from sessionkeeper.cli.failures import complain
 from sessionkeeper.cli.options import PathOption
-from sessionkeeper.errors import StoreNotFound
+from sessionkeeper.errors import StoreLocked, StoreNotFound
 from sessionkeeper.layout import Layout
 from sessionkeeper.settings import PATH_VARIABLE
 from sessionkeeper.storage.lock import owner_of
@@ -71,6 +71,27 @@ def on_store(command: Callable[..., None]) -> Callable[..., None]:
     Args:
         command: Gets what they say as its first argument, a `Place`.
     """
+    return _with_place(command, lambda context, path: Place(store_path(context, path)))
+
+
+def on_any_store(command: Callable[..., None]) -> Callable[..., None]:
+    """The same for a command that can do without one.
+
+    Args:
+        command: Gets None instead of a `Place` if no store was named.
+    """
+
+    def place_of(context: typer.Context, path: str | None) -> Place | None:
+        found = path_given(context, path) or os.environ.get(PATH_VARIABLE)
+        return Place(Path(found)) if found else None
+
+    return _with_place(command, place_of)
+
+
+def _with_place(
+    command: Callable[..., None],
+    place_of: Callable[[typer.Context, str | None], Place | None],
+) -> Callable[..., None]:
     _, *own = inspect.signature(command).parameters.values()
     keyword = inspect.Parameter.KEYWORD_ONLY
     parameters = [
@@ -82,7 +103,7 @@ def on_store(command: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(command)
     def run(*, context: typer.Context, path: str | None, **rest: Any) -> None:
         try:
-            command(Place(store_path(context, path)), **rest)
+            command(place_of(context, path), **rest)
         except typer.BadParameter as error:
             error.ctx = error.ctx or context  # so that its usage is shown, too
             raise
@@ -131,6 +152,18 @@ def require_store(place: Place) -> None:
     """
     if Layout.found_in(place.root) is None:
         raise StoreNotFound(f"there is no store at {place.root}", path=place.root)
+
+
+def require_no_owner(place: Place) -> None:
+    """Refuse a store that somebody else owns now, before anybody is asked anything.
+
+    Raises:
+        StoreLocked: Somebody does.
+    """
+    owner = owner_of(place.layout)
+    if owner:
+        who = f"process {owner['pid']} on {owner['host']}"
+        raise StoreLocked(f"the store is owned by {who}", path=place.root, holder=owner)
 
 
 def say_who_owns(place: Place) -> None:

@@ -62,14 +62,22 @@ class FolderReader:
         self._unmoved: dict[str, Trash] = {}
 
     def recover(self) -> RecoveryReport:
-        """Look at every file; whatever cannot be used is reported and left alone."""
+        """Look at every file; whatever cannot be used is reported and left alone.
+
+        Another time only those are read that are not as they were last seen.
+        """
         started = time.perf_counter()
         report = RecoveryReport()
         # Before the files: an owner brings changes into the files first, and frees them here then.
         entries = Entries.of(Journal(self._fs, self._layout.journal).read().records)
+        seen = self._files
         self._start_over()
         for path in self._session_paths():
-            self._scan(path, None, report)
+            known = seen.get(path.stem)
+            if known is not None and self._is_as(path, known.signature):
+                self._admit(path, known, report)
+            else:
+                self._scan(path, None, report)
         report.lsn = max(report.lsn, entries.lsn)
         self._pending, self._unmoved = {}, {}
         for session_id, own in entries.by_session.items():
@@ -225,6 +233,9 @@ class FolderReader:
         known = self._files.get(path.stem)
         stop = self._blocked.get(path.stem)
         expected = known.signature if known else stop[0] if stop else None
+        return self._is_as(path, expected)
+
+    def _is_as(self, path: Path, expected: Signature | None) -> bool:
         status = self._fs.status(path)
         return expected == (None if status is None else Signature.of(status))
 

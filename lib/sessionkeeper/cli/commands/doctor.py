@@ -14,7 +14,7 @@ from sessionkeeper.cli.text import count_of
 from sessionkeeper.storage.check import Finding, check_store
 
 _COLUMNS = (
-    Column("severity"),
+    Column("severity", styles={"damage": "bold red", "notice": "yellow"}),
     Column("kind"),
     Column("where"),
     Column("session"),

@@ -1,31 +1,26 @@
 """`sessionkeeper show`."""
 
-from collections.abc import Iterator
 from typing import Annotated, Any
 
 import typer
-from rich.text import Text
 
 from sessionkeeper.cli.infos import info_as_json
-from sessionkeeper.cli.options import JsonOption
+from sessionkeeper.cli.messages import numbered, print_message
+from sessionkeeper.cli.options import IdArgument, JsonOption
 from sessionkeeper.cli.output import (
-    console,
-    is_terminal,
     print_json,
     print_line,
     print_pairs,
-    print_tabbed,
 )
 from sessionkeeper.cli.places import Place, on_store, open_for_reading
 from sessionkeeper.cli.text import as_json as to_json
-from sessionkeeper.cli.text import escaped, speaker_and_text
 from sessionkeeper.session import Session
 
 
 @on_store
 def show(
     place: Place,
-    session_id: Annotated[str, typer.Argument(metavar="ID", help="The session.")],
+    session_id: IdArgument,
     *,
     last: Annotated[
         int | None,
@@ -50,11 +45,8 @@ def show(
         return
     print_pairs((name, _plain(value)) for name, value in info_as_json(session.info).items())
     print_line("")
-    if is_terminal():
-        _print_for_people(session)
-    else:
-        for number, speaker, text in _spoken(session):
-            print_tabbed((str(number), speaker, text))
+    for number, message in numbered(session):
+        print_message(number, message)
 
 
 def _as_json(session: Session) -> dict[str, Any]:
@@ -69,17 +61,3 @@ def _plain(value: object) -> str:
     if value is None:
         return ""
     return value if isinstance(value, str) else to_json(value)
-
-
-def _spoken(session: Session) -> Iterator[tuple[int, str, str]]:
-    messages = session.messages
-    start = session.info.message_count - len(messages) + 1
-    for number, message in enumerate(messages, start):
-        yield (number, *speaker_and_text(message))
-
-
-def _print_for_people(session: Session) -> None:
-    terminal = console()
-    for number, speaker, text in _spoken(session):
-        terminal.print(Text(f"{number} {escaped(speaker)}", style="bold"))
-        terminal.print(Text(escaped(text, lines=True)))
