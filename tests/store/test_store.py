@@ -452,12 +452,14 @@ def test_a_call_that_was_begun_is_not_called_undone(folder: Path) -> None:
 def test_a_full_mailbox_is_busy_and_nothing_is_queued(folder: Path) -> None:
     with SessionStore.open(folder, watch=False, max_pending=3, call_timeout=0.05) as store:
         go, unsubscribe = _hold(store)
-        receipts = [store.tell(SaveSession(f"s{n}", [])) for n in range(3)]
-        with pytest.raises(StoreBusy):
-            store.tell(SaveSession("s3", []))
-        assert store.info().pending == 3
-        go.set()
-        unsubscribe()
+        try:
+            receipts = [store.tell(SaveSession(f"s{n}", [])) for n in range(3)]
+            with pytest.raises(StoreBusy):
+                store.tell(SaveSession("s3", []))
+            assert store.info().pending == 3
+        finally:
+            go.set()
+            unsubscribe()
         for receipt in receipts:
             receipt.result(5)
         assert "s3" not in store
@@ -471,12 +473,14 @@ def test_the_mailbox_is_bounded_in_bytes(folder: Path) -> None:
         call_timeout=0.5,
     ) as store:
         go, unsubscribe = _hold(store)
-        kept = store.tell(SaveSession("s1", ["x" * 6000]))
-        with pytest.raises(StoreBusy):
-            store.tell(SaveSession("s2", ["x" * 6000]))
-        assert 6000 < store.info().pending_bytes < 10_000
-        go.set()
-        unsubscribe()
+        try:
+            kept = store.tell(SaveSession("s1", ["x" * 6000]))
+            with pytest.raises(StoreBusy):
+                store.tell(SaveSession("s2", ["x" * 6000]))
+            assert 6000 < store.info().pending_bytes < 10_000
+        finally:
+            go.set()
+            unsubscribe()
         kept.result(5)
 
 
