@@ -22,4 +22,4 @@ def pytest_configure() -> None:
         given.pop(name, None)
         made(self, **given)
 
-    Config.__init__ = deaf  # type: ignore[method-assign, assignment]
+    Config.__init__ = deaf  # type: ignore[method-assign]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import tomllib
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -63,7 +64,7 @@ def why_not(node: str) -> str | None:
     path = ROOT / file
     if not path.is_file() or not path.name.startswith("test_"):
         return f"there is no file {file}"
-    body = ast.parse(path.read_text()).body
+    body = _statements(path)
     marks = [mark for statement in body for mark in _marks_of_module(statement)]
     for statement in body:
         if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
@@ -73,6 +74,11 @@ def why_not(node: str) -> str | None:
         elif isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == name:
             return _never_runs(marks) if name.startswith("Test") else f"{name} is no test"
     return f"{file} has no {name}"
+
+
+@cache
+def _statements(path: Path) -> list[ast.stmt]:
+    return ast.parse(path.read_text()).body
 
 
 def _marks_of_module(statement: ast.stmt) -> list[str]:
