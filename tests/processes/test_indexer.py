@@ -130,6 +130,39 @@ def test_queries_of_many_threads_see_their_own_saves(store: SessionStore) -> Non
     assert failures == []
 
 
+def test_what_comes_while_it_writes_is_collected_first(
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else it would never rest under load, and write every change of a session by itself."""
+    monkeypatch.setattr(indexer_module, "COLLECT", 1000.0)
+    more: list[bool] = []
+    step, write = Indexing.step, Index.write
+
+    def noted_step(indexing: Indexing) -> bool:
+        more.append(step(indexing))
+        return more[-1]
+
+    with SessionStore.open(folder, watch=False) as store:
+        wait_indexed(store)
+
+        def busy_write(index: Index, *arguments: Any, **changes: Any) -> None:
+            monkeypatch.setattr(Index, "write", write)
+            store.append("s2", ["while s1 is written"])
+            write(index, *arguments, **changes)
+
+        store.append("s1", ["first"])
+        monkeypatch.setattr(Index, "write", busy_write)
+        monkeypatch.setattr(Indexing, "step", noted_step)
+        catalog_of(store).rouse()
+        wait_until(lambda: len(more) == 1)
+        indexer_of(store).info()
+        assert more == [False], "it waits for more"
+        assert catalog_of(store).is_behind()
+        assert ids(store.get_recent(2)) == ["s2", "s1"], "but not when somebody asks"
+        assert not catalog_of(store).is_behind()
+
+
 def test_hand_made_changes_are_seen(folder: Path, tmp_path: Path) -> None:
     with SessionStore.open(folder, watch=False) as store, EventLog(store) as log:
         store.save_session("s1", ["one"])

@@ -184,6 +184,14 @@ class Catalog:
             self._changed.notify_all()  # there is room
             return noted
 
+    def is_urgent(self) -> bool:
+        """Whether what was noted since it was last looked at is to be written at once."""
+        return bool(self._woken) or bool(self._scrubs)
+
+    def is_behind(self) -> bool:
+        """Whether something is noted that is not written."""
+        return bool(self._records or self._filed)
+
     def next_scrub(self) -> tuple[str, Callable[[], object]] | None:
         """The session to be taken out next, once all that was noted is written."""
         with self._changed:

@@ -117,7 +117,7 @@ class Indexing:
         """Do what is left, when nobody else does; not for ever, because someone waits for it."""
         end = time.monotonic() + FINISH
         with contextlib.suppress(IndexFailed):
-            while self.step() and time.monotonic() < end:
+            while (self.step() or self._catalog.is_behind()) and time.monotonic() < end:
                 pass
         if self.listing_is_due:
             self.list_sessions()
@@ -163,7 +163,8 @@ class Indexing:
             lsn=noted.lsn,
         )
         self._catalog.wrote(noted)
-        return True
+        # Else what came meanwhile is collected first: under load this would never rest.
+        return self._catalog.is_urgent()
 
     def _scrub(self) -> bool:
         scrub = self._catalog.next_scrub()
