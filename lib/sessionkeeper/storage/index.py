@@ -66,6 +66,9 @@ ON CONFLICT (session_id) DO UPDATE SET lsn = excluded.lsn, updated_at = excluded
 total_cost = excluded.total_cost, status = excluded.status, record = excluded.record,
 stem = excluded.stem, inode = excluded.inode, size = excluded.size,
 mtime_ns = excluded.mtime_ns, crc = excluded.crc"""
+# One statement for all: each execution lets go of the interpreter, and waits to have it back.
+_REMOVE = "DELETE FROM sessions WHERE session_id IN (SELECT value FROM json_each(?))"
+_UNTAG = "DELETE FROM tags WHERE session_id IN (SELECT value FROM json_each(?))"
 # Only upon the version it was filed with: a later one may be in the index already.
 _FILE = """UPDATE sessions SET stem = ?, inode = ?, size = ?, mtime_ns = ?, crc = ?
 WHERE session_id = ? AND lsn = ?"""
@@ -293,7 +296,7 @@ class Index:
             IndexFailed: The medium refused.
         """
         writer = self._open_writer()
-        gone = [(session_id,) for session_id in removed]
+        gone = list(removed)
         with _translated():
             writer.execute("BEGIN IMMEDIATE")
             try:
@@ -301,10 +304,10 @@ class Index:
                     "DELETE FROM sessions WHERE rowid = ?",
                     [(number,) for number in dropped],
                 )
-                writer.executemany("DELETE FROM sessions WHERE session_id = ?", gone)
+                writer.execute(_REMOVE, (orjson.dumps(gone).decode(),))
                 writer.executemany(_PUT, map(_row, entries))
-                gone += [(entry.record.session_id,) for entry in entries]
-                writer.executemany("DELETE FROM tags WHERE session_id = ?", gone)
+                gone += [entry.record.session_id for entry in entries]
+                writer.execute(_UNTAG, (orjson.dumps(gone).decode(),))
                 writer.executemany(
                     "INSERT INTO tags (session_id, tag, lsn) VALUES (?, ?, ?)",
                     [
