@@ -103,8 +103,9 @@ class SessionInfo:
 
 def iso_text(moment: datetime) -> str:
     """An aware instant as ISO 8601 in UTC, with microseconds and `Z`, as files have it."""
-    utc = moment.astimezone(UTC).replace(tzinfo=None)
-    return f"{utc.isoformat(timespec='microseconds')}Z"
+    if moment.tzinfo is not UTC:  # asked first, for it nearly always is
+        moment = moment.astimezone(UTC)
+    return moment.isoformat(timespec="microseconds")[: -len("+00:00")] + "Z"
 
 
 def parse_moment(value: object, name: str) -> datetime:
@@ -634,6 +635,10 @@ def check_tags(tags: object) -> tuple[str, ...]:
             raise InvalidValue(
                 f"tag {tag[:40]!r} is blank or longer than {MAX_TAG_LENGTH} characters",
             )
+        try:
+            tag.encode()
+        except UnicodeEncodeError as error:
+            raise InvalidValue(f"tag {tag!r} holds a lone surrogate") from error
         kept[tag] = None
     if len(kept) > MAX_TAGS:
         raise InvalidValue(f"{len(kept)} tags are more than {MAX_TAGS}")

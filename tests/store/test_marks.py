@@ -83,6 +83,20 @@ def test_too_many_tags_are_refused_together(store: SessionStore) -> None:
     assert len(store.load_session("s1").tags) == 1000
 
 
+@pytest.mark.parametrize("field", ["tags", "title", "summary", "status"])
+def test_a_lone_surrogate_is_refused_before_anything_is_sent(
+    field: str,
+    folder: Path,
+) -> None:
+    with SessionStore.open(folder, watch=False) as store:
+        store.save_session("s1", [1])
+        changes: dict[str, Any] = {field: ["\ud800"] if field == "tags" else "\ud800"}
+        with pytest.raises(InvalidValue, match="lone surrogate"):
+            store.save_session("s1", **changes)
+        assert store.load_session("s1").generation == 1
+        assert store.info().restarts == 0
+
+
 def test_the_pin_is_kept_by_everything_but_unpin(folder: Path) -> None:
     with SessionStore.open(folder, watch=False) as store:
         store.save_session("s1", [1])

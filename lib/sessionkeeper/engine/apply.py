@@ -133,11 +133,12 @@ class Transaction:
             cost = _sum(cost, fields.cost)
             chunks = chunks.extended(fields.added)
         changed = self._next(record, request_id, command.idempotency_key(), count, cost)
-        document = replace(
-            base,
-            record=_with_fields(changed, fields),
-            chunks=chunks,
-            state=base.state if isinstance(fields.state, Keep) else fields.state,
+        document = Document(
+            _with_fields(changed, fields),
+            chunks,
+            base.state if isinstance(fields.state, Keep) else fields.state,
+            base.annotations,
+            base.events,
         )
         return self._enter(Put(document, command.body))
 
@@ -436,6 +437,8 @@ def _check_generation(command: PreparedSave, current: Document | None) -> None:
 
 
 def _with_fields(record: Record, fields: Fields) -> Record:
+    if fields.describes_nothing:
+        return record
     status = record.status if isinstance(fields.status, Keep) else fields.status
     completed_at = record.completed_at
     if fields.status is not KEEP:

@@ -17,6 +17,7 @@ from sessionkeeper.errors import (
     StorageFailed,
 )
 from sessionkeeper.events import Event, EventBus, logger
+from sessionkeeper.fixed import fixed
 from sessionkeeper.otp import GenServer
 from sessionkeeper.processes.checkpointer import Arrived, Fence, Prepared, Publish, Settled
 from sessionkeeper.processes.checkpoints import CheckpointDue
@@ -51,7 +52,7 @@ SYNC_INTERVAL = 1.0
 NO_ANSWER: Final = object()
 
 
-@dataclass(frozen=True, slots=True)
+@fixed
 class _Refused:
     """The answer to a command that changes nothing because of what there is."""
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from sessionkeeper.errors import CorruptDocument, SessionKeeperError
+from sessionkeeper.fixed import fixed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from sessionkeeper.storage.documents import Document, Record
 
 
-@dataclass(frozen=True, slots=True)
+@fixed
 class Body:
     """The messages of a large version, written and synced by the thread that sent it.
 
@@ -34,7 +35,7 @@ class Body:
     digest: blake2b
 
 
-@dataclass(frozen=True, slots=True)
+@fixed
 class Put:
     """Store this version of a session, in place of the one before.
 
@@ -52,7 +53,7 @@ class Put:
         return self.document.record
 
 
-@dataclass(frozen=True, slots=True)
+@fixed
 class Append:
     """Add messages at the end of a session that exists.
 
@@ -84,7 +85,7 @@ class Append:
         return base.with_appended(self.chunks, self.record)
 
 
-@dataclass(frozen=True, slots=True)
+@fixed
 class Trash:
     """Move a session to the trash.
 

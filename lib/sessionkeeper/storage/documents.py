@@ -15,12 +15,13 @@ parts are found without parsing, the caller's bytes are never re-encoded, and `g
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final
 
 from sessionkeeper.errors import CorruptDocument, InvalidSessionId, InvalidValue, NewerVersion
+from sessionkeeper.fixed import fixed
 from sessionkeeper.layout import check_session_id
 from sessionkeeper.session import (
     Annotation,
@@ -32,7 +33,7 @@ from sessionkeeper.session import (
     iso_text,
     parse_moment,
 )
-from sessionkeeper.storage.codec import StrictError, decode, decode_strict, encode
+from sessionkeeper.storage.codec import StrictError, decode, decode_strict, encode, encode_own
 from sessionkeeper.storage.lines import (
     Lines,
     Pieces,
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
 FORMAT: Final = "sessionkeeper"
 VERSION: Final = 1
 
+_HEAD = b'{"format":"%b","version":%d,"session_id":%%b,"namespace":%%b' % (FORMAT.encode(), VERSION)
 _HEAD_END = b",\n"
 _MESSAGES = b'"messages":[\n'
 _MESSAGES_END = b"],\n"
@@ -66,7 +68,7 @@ EMPTY_LIST = b"[]"
 NULL = b"null"
 
 
-@dataclass(frozen=True, slots=True)
+@fixed
 class Request:
     """A change that this version of the document contains, so that it is never applied twice.
 
@@ -87,7 +89,7 @@ class Request:
         return Saved(session_id, self.generation, self.message_count)
 
 
-@dataclass(frozen=True, slots=True)
+@fixed
 class Record:
     """All that the actor assigns to one version of a session: the last line of its file."""
 
@@ -173,7 +175,7 @@ class Record:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@fixed
 class Document:
     r"""One version of a session as encoded bytes.
 
@@ -237,7 +239,7 @@ def encode_document(document: Document) -> list[Chunk]:
     return [*begun.parts, encode_ending(document, begun.digest)]
 
 
-@dataclass(frozen=True, slots=True)
+@fixed
 class Beginning:
     """All of a file that the caller knows: everything down to the last message.
 
@@ -257,12 +259,7 @@ class Beginning:
 
 def encode_beginning(session_id: str, namespace: str, chunks: Iterable[Chunk]) -> Beginning:
     """The bytes of a file down to its last message."""
-    head = b'{"format":"%s","version":%d,"session_id":%s,"namespace":%s' % (
-        FORMAT.encode(),
-        VERSION,
-        encode(session_id),
-        encode(namespace),
-    )
+    head = _HEAD % (encode_own(session_id), encode_own(namespace))
     parts = [head + _HEAD_END + _MESSAGES, *interleaved(chunks)]
     digest = blake2b(digest_size=16)
     for part in parts:
@@ -296,33 +293,35 @@ def _tail(checksum: str) -> bytes:
 
 def encode_record(record: Record) -> bytes:
     """What the actor assigned to one version, as an object of its own."""
-    head = b'{"session_id":%s,"namespace":%s,' % (
-        encode(record.session_id),
-        encode(record.namespace),
+    head = b'{"session_id":%b,"namespace":%b,' % (
+        encode_own(record.session_id),
+        encode_own(record.namespace),
     )
     return head + _encode_record(record) + b"}"
 
 
 def _encode_record(record: Record) -> bytes:
+    created_at = iso_text(record.created_at)
+    new = record.updated_at is record.created_at
     fields: dict[str, Any] = {
         "generation": record.generation,
         "lsn": record.lsn,
-        "created_at": iso_text(record.created_at),
-        "updated_at": iso_text(record.updated_at),
+        "created_at": created_at,
+        "updated_at": created_at if new else iso_text(record.updated_at),
         "completed_at": record.completed_at and iso_text(record.completed_at),
         "persistedUntil": record.persisted_until and _unix_ms(record.persisted_until),
         "status": record.status,
         "title": record.title,
         "summary": record.summary,
-        "tags": list(record.tags),
+        "tags": record.tags,
         "pinned": record.pinned,
         "message_count": record.message_count,
         "total_cost": record.total_cost,
     }
-    line = encode(fields, where="record")[1:-1] + b',"metadata":' + record.metadata
+    line = encode_own(fields)[1:-1] + b',"metadata":' + record.metadata
     if record.requests:
-        requests = [[r.request_id, r.generation, r.message_count, r.keyed] for r in record.requests]
-        line += b',"requests":' + encode(requests, where="requests")
+        requests = [(r.request_id, r.generation, r.message_count, r.keyed) for r in record.requests]
+        line += b',"requests":' + encode_own(requests)
     if record.extra != EMPTY_OBJECT:
         line += b"," + record.extra[1:-1]
     return line

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sessionkeeper.errors import CorruptDocument, NewerVersion
+from sessionkeeper.fixed import fixed
 from sessionkeeper.layout import belongs
 from sessionkeeper.storage.backend import Problem
 from sessionkeeper.storage.documents import decode_document, decode_foreign
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from sessionkeeper.storage.platform import FileSystem
 
 
-@dataclass(frozen=True, slots=True)
+@fixed
 class Known:
     """A session file as it was last published or taken."""
 

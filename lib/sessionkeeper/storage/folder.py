@@ -7,11 +7,11 @@ import itertools
 import secrets
 import stat
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sessionkeeper.errors import CorruptDocument, PathBlocked, StorageFailed, StoreGone
 from sessionkeeper.events import Event
+from sessionkeeper.fixed import fixed
 from sessionkeeper.layout import hashed_stem, plain_stem
 from sessionkeeper.storage import trash
 from sessionkeeper.storage.backend import CommitUncertain
@@ -42,7 +42,7 @@ _QUARANTINED = frozenset({"corrupt", "rot", "id-mismatch"})
 _TOLD = frozenset({"adopted", "vanished", "healed", "journal"})
 
 
-@dataclass(frozen=True, slots=True)
+@fixed
 class Staged:
     """A version in a temporary of its own, ready to be renamed."""
 
@@ -108,6 +108,7 @@ class SessionFolder(FolderReader, ABC):
         # the journal names outlives the one that wrote it.
         self._run = secrets.token_hex(6)
         self._numbers = itertools.count(1)
+        self._temporaries = layout.temporaries
         self._backups = Backups(self._fs, layout.backups, max_backups)
         self._quarantine = Quarantine(self._fs, layout.quarantine, clock)
         # Edits kept aside for a change that is still to replace them.
@@ -142,7 +143,7 @@ class SessionFolder(FolderReader, ABC):
         return stem
 
     def _new_temporary(self) -> Path:
-        return self._layout.temporaries / f"{self._run}-{next(self._numbers)}.tmp"
+        return self._temporaries / f"{self._run}-{next(self._numbers)}.tmp"
 
     def _remove_temporary(self, path: Path) -> bool:
         try:

@@ -16,9 +16,11 @@ with the journal's id: bytes that a session carries cannot pass for a frame.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Final
 from zlib import crc32
+
+from sessionkeeper.fixed import fixed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -35,7 +37,7 @@ _CRC: Final = struct.Struct("<I")
 HEADER: Final = _FRAME.size + _CRC.size
 
 
-@dataclass(frozen=True, slots=True)
+@fixed
 class Frame:
     """One frame as found on the medium.
 
@@ -83,7 +85,7 @@ def padded(length: int) -> int:
     return -(-length // BLOCK) * BLOCK
 
 
-@dataclass(frozen=True, slots=True)
+@fixed
 class Mark:
     """What a frame says beside its records; see `Frame`."""
 

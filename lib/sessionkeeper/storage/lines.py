@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate, islice
 from typing import TYPE_CHECKING, Any, Final, overload
 
+from sessionkeeper.errors import InvalidValue
 from sessionkeeper.session import grouped
 from sessionkeeper.slices import CHUNK, SLICE, Pace
 from sessionkeeper.storage.codec import encode
@@ -35,7 +36,10 @@ def encode_lines(messages: Iterable[Any]) -> tuple[Chunk, ...]:
     size = 0
     pace = Pace()
     for index, message in enumerate(messages):
-        line = encode(message, where=f"messages[{index}]")
+        try:
+            line = encode(message)
+        except InvalidValue:
+            line = encode(message, where=f"messages[{index}]")  # to say which
         lines.append(line)
         size += len(line) + len(JOINT)
         if size >= CHUNK:

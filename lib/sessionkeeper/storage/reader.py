@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import lru_cache
 from typing import TYPE_CHECKING, NoReturn
 
 from sessionkeeper.errors import (
@@ -38,6 +39,9 @@ if TYPE_CHECKING:
     from sessionkeeper.storage.entries import Entry, ReferenceEntry, TrashEntry
     from sessionkeeper.storage.platform import FileSystem
 
+# So many are remembered: more than one turn of the actor changes.
+_PATHS = 1024
+
 
 class FolderReader:
     """The read side of a folder: what each file is, and one session at a time.
@@ -50,6 +54,8 @@ class FolderReader:
         self._fs = fs
         self._clock = clock
         self._names = NameTable()
+        # A save asks for its path several times, and joining paths is slow.
+        self._path = lru_cache(_PATHS)(lambda stem: layout.sessions / (stem + SUFFIX))
         # The file of each session in use, by stem; also read by other threads, one get at a time.
         self._files: dict[str, Known] = {}
         # What stands where a session's file could be, and must not be replaced.
@@ -300,9 +306,6 @@ class FolderReader:
         self._names = NameTable()
         self._files = {}
         self._blocked = {}
-
-    def _path(self, stem: str) -> Path:
-        return self._layout.sessions / (stem + SUFFIX)
 
     def _session_paths(self) -> list[Path]:
         folder = self._layout.sessions

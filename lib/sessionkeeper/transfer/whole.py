@@ -9,6 +9,7 @@ from sessionkeeper.engine.commands import Command, PreparedSave
 from sessionkeeper.engine.commands.notes import MAX_NOTES
 from sessionkeeper.engine.commands.saving import Fields
 from sessionkeeper.errors import InvalidValue
+from sessionkeeper.fixed import fixed
 from sessionkeeper.session import Saved
 from sessionkeeper.storage.documents import EMPTY_LIST
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from sessionkeeper.storage.documents import Document
 
 
-@dataclass(frozen=True)
+@fixed
 class PreparedWhole(PreparedSave):
     """A save that also replaces the annotations and events.
 
@@ -62,11 +63,11 @@ class PreparedWhole(PreparedSave):
 
     def size(self) -> int:
         """See `Prepared.size`."""
-        return super().size() + len(self.annotations) + len(self.events)
+        return PreparedSave.size(self) + len(self.annotations) + len(self.events)
 
     def apply(self, transaction: Transaction, request_id: str) -> Saved:
         """See `Prepared.apply`."""
-        super().apply(transaction, request_id)
+        PreparedSave.apply(self, transaction, request_id)
         return transaction.amend(self.session_id, f"{request_id}.notes", self._noted)
 
     def _noted(self, document: Document) -> Document:

@@ -16,6 +16,7 @@ from sessionkeeper.engine.commands.checks import (
     encode_messages,
     list_messages,
 )
+from sessionkeeper.fixed import fixed
 from sessionkeeper.layout import check_session_id
 from sessionkeeper.session import KEEP, Keep, Saved, check_tags
 from sessionkeeper.storage.codec import encode
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 LARGE: Final = 64 * 1024
 
 
-@dataclass(frozen=True, slots=True)
+@fixed
 class Fields:
     """The encoded and checked fields of a save; KEEP keeps what is stored.
 
@@ -50,6 +51,17 @@ class Fields:
     title: str | Keep | None = KEEP
     summary: str | Keep | None = KEEP
     status: str | Keep | None = KEEP
+
+    @property
+    def describes_nothing(self) -> bool:
+        """Whether all that lists show stays as it is."""
+        return (
+            self.metadata is KEEP
+            and self.tags is KEEP
+            and self.title is KEEP
+            and self.summary is KEEP
+            and self.status is KEEP
+        )
 
     @property
     def size(self) -> int:
@@ -191,7 +203,7 @@ class AdvanceSession(Command[Saved]):
         )
 
 
-@dataclass(frozen=True)
+@fixed
 class PreparedSave(Prepared[Saved]):
     """See `SaveSession` and `AdvanceSession`."""
 
@@ -262,7 +274,7 @@ class AppendMessages(Command[Saved]):
         )
 
 
-@dataclass(frozen=True)
+@fixed
 class PreparedAppend(Prepared[Saved]):
     """See `AppendMessages`."""
 
