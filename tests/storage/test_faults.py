@@ -348,6 +348,33 @@ def test_a_file_that_cannot_be_moved_to_the_quarantine_stays_and_is_blocked(fold
     assert (folder / "bad.json").read_bytes() == b"{"
 
 
+def test_a_session_brought_back_survives_a_medium_that_refuses_the_rest(
+    folder: Path,
+    tmp_path: Path,
+) -> None:
+    left = tmp_path / "left"
+    with SessionStore.open(folder, watch=False) as store:
+        store.save_session("s1", ["first"])
+        store.save_session("s1", ["second"])
+        store.checkpoint()
+        store.append("s1", ["third"])
+        shutil.copytree(folder, left)
+    half = (left / "s1.json").read_bytes()[:200]
+    (left / "s1.json").write_bytes(half)
+    fs = FaultyFileSystem()
+    fs.fail(Fault("write_at", os_error(errno.EIO), times=1000))
+    fs.fail(Fault("write_new", os_error(errno.ENOSPC), skip=1, times=1000))
+    with SessionStore.open(left, watch=False, inject=Injected(fs=fs)) as store:
+        assert store.load_session("s1").messages == ["first", "third"]
+        assert (left / "s1.json").read_bytes() == half, "nothing stands in for it yet"
+        fs.heal()
+    with SessionStore.open(left, watch=False) as store:
+        assert store.load_session("s1").messages == ["first", "third"]
+        assert not store.last_recovery.problems
+    kept = [path.read_bytes() for path in (left / ".sessionkeeper" / "quarantine").iterdir()]
+    assert half in kept
+
+
 def test_a_temporary_that_cannot_be_removed_keeps_nobody_from_opening(folder: Path) -> None:
     SessionStore.open(folder, durability="file", watch=False).close()
     temporary = folder / ".sessionkeeper" / "tmp" / "1-1.tmp"

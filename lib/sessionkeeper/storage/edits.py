@@ -76,12 +76,22 @@ class EditableFolder(SessionFolder):
             if known.record.session_id not in unsure
         }
 
+    def _backups_of_damaged(self, report: RecoveryReport) -> dict[Path, Document]:
+        """The newest backup of each damaged file that has one."""
+        damaged = [problem.path for problem in report.problems if problem.kind in DAMAGED]
+        found = {path: self._backups.newest_valid(path.stem) for path in damaged}
+        return {path: backup for path, backup in found.items() if backup is not None}
+
     def _heal_at_recovery(self, report: RecoveryReport) -> None:
-        """Bring back the sessions whose files were just set aside, from the newest copy."""
+        """Bring back the sessions whose files were just set aside, from the newest copy.
+
+        Whatever was not brought back, and has no copy, is taken away.
+        """
         damaged = [p for p in report.problems if p.kind in DAMAGED and self._repairs]
         for problem in damaged:
             copy = self._newest_copy(problem.path.stem)
             if copy is None or copy.record.session_id in report.records:
+                self._take_away(problem.path)
                 continue
             try:
                 healed = self._heal(problem.path, copy, report.lsn + 1)
@@ -92,6 +102,7 @@ class EditableFolder(SessionFolder):
             report.records[healed.session_id] = healed
             detail = f"brought back as generation {healed.generation}"
             report.problems.append(Problem("healed", problem.path, detail, healed.session_id))
+            self._take_away(problem.path)
 
     def _heal(self, path: Path, copy: Document, lsn: int) -> Record:
         """Make a copy the session's file again.
@@ -150,7 +161,8 @@ class EditableFolder(SessionFolder):
         lost: list[tuple[Path, Known]] = []
         for path in self._reconcilable(names):
             self._reconcile_one(path, result, lost)
-        self._set_aside(result.problems)
+        healing = {path for path, _ in lost if self._backups.newest_valid(path.stem) is not None}
+        self._set_aside(result.problems, healing)
         for path, known in lost:
             self._heal_or_forget(path, known, result)
         return result
@@ -163,9 +175,11 @@ class EditableFolder(SessionFolder):
             except (StorageFailed, PathBlocked) as error:
                 self._tell("ignored", path, f"could not be brought back: {error}")
             else:
+                self._take_away(path)
                 result.lsn = healed.lsn
                 result.records.append(healed)
                 return
+        self._take_away(path)
         self._forget(path.stem, known, result, "it is damaged, and there is no other copy")
 
     def _reconcile_one(

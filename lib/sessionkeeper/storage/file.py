@@ -176,7 +176,7 @@ class FileBackend(EditableFolder):
         for entry in self._trash.entries():
             report.removed.update(entry.answers)
             report.lsn = max(report.lsn, entry.lsn)
-        self._set_aside(report.problems)
+        self._set_aside(report.problems, self._backups_of_damaged(report))
         self._heal_at_recovery(report)
         for path, valid, known in hand_made:
             self._take_at_recovery(path, valid, known, report)

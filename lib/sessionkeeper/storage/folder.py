@@ -25,7 +25,7 @@ from sessionkeeper.storage.quarantine import Quarantine
 from sessionkeeper.storage.reader import FolderReader
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Collection, Container, Sequence
     from datetime import datetime
     from pathlib import Path
 
@@ -269,17 +269,30 @@ class SessionFolder(FolderReader, ABC):
         self._names.release(session_id)
         return erased
 
-    def _set_aside(self, problems: Sequence[Problem]) -> None:
+    def _set_aside(self, problems: Sequence[Problem], staying: Container[Path] = ()) -> None:
+        """Bring what cannot be read to the quarantine, and report the rest.
+
+        Args:
+            problems: What was found.
+            staying: Files that keep their names until another version replaces them, or
+                `_take_away` is called: a process that is killed before finds them again.
+        """
         for problem in problems:
             if problem.kind in _QUARANTINED and self._repairs:
-                self._move_to_quarantine(problem)
+                self._move_to_quarantine(problem, stays=problem.path in staying)
             elif problem.kind not in _TOLD:
                 self._tell("ignored", problem.path, f"{problem.kind}: {problem.detail}")
 
-    def _move_to_quarantine(self, problem: Problem) -> None:
+    def _move_to_quarantine(self, problem: Problem, *, stays: bool = False) -> None:
         """Move a file that cannot be read out of the way, with a note that says why."""
+        why = (problem.path, problem.kind, problem.detail)
         try:
-            aside = self._quarantine.take(problem.path, problem.kind, problem.detail)
+            if stays:
+                signature = Signature.of(problem.path.lstat())
+                aside = self._quarantine.keep(*why)
+                self._kept_aside[problem.path.stem] = signature
+            else:
+                aside = self._quarantine.take(*why)
         except FileNotFoundError:
             return  # somebody took it away meanwhile
         except OSError as error:
@@ -288,6 +301,16 @@ class SessionFolder(FolderReader, ABC):
             return
         self._blocked.pop(problem.path.stem, None)
         self._tell("quarantined", problem.path, f"{problem.detail}; now {aside.name}")
+
+    def _take_away(self, path: Path) -> None:
+        """Remove a damaged file that stayed, unless something has replaced it."""
+        kept, status = self._kept_aside.pop(path.stem, None), self._fs.status(path)
+        if kept is None or status is None or Signature.of(status) != kept:
+            return
+        try:
+            self._fs.unlink(path)
+        except OSError as error:
+            self._tell("ignored", path, f"could not be removed: {error}")
 
     # --- the folder itself ------------------------------------------------------------------
 

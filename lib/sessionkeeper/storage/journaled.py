@@ -18,14 +18,14 @@ from sessionkeeper.storage.backend import (
 )
 from sessionkeeper.storage.checkpoints import CheckpointedFolder
 from sessionkeeper.storage.commits import Removal
-from sessionkeeper.storage.edits import DAMAGED
-from sessionkeeper.storage.entries import ForgetEntry, TrashEntry, forget_entry
+from sessionkeeper.storage.documents import encode_document
+from sessionkeeper.storage.entries import ForgetEntry, TrashEntry, forget_entry, put_entry
 from sessionkeeper.storage.journal import Journal, JournalFailed
 from sessionkeeper.storage.pending import Pending
 from sessionkeeper.storage.replay import Entries, Hands, replay
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from sessionkeeper.session import Erased
@@ -56,10 +56,12 @@ class JournaledBackend(CheckpointedFolder):
         published = dict(self._files)
         hand_made = self._scan_folder(report, entries.by_session)
         self._forget_vanished(published, entries, report)
-        self._set_aside(report.problems)
-        damaged = self._backups_of_damaged(report)
+        backups = self._backups_of_damaged(report)
+        self._set_aside(report.problems, _staying(backups, entries))
+        damaged = {backup.record.session_id: backup for backup in backups.values()}
         for session_id, own in entries.by_session.items():
             self._replay(session_id, own, report, damaged.get(session_id))
+        self._log_replayed(damaged)
         self._heal_at_recovery(report)
         for path, valid, known in hand_made:
             self._take_unless_older(path, valid, known, report)
@@ -104,14 +106,21 @@ class JournaledBackend(CheckpointedFolder):
             own.append(ForgetEntry(record.session_id, report.lsn))
             self._tell("vanished", self._path(stem), "it was removed by hand", record.session_id)
 
-    def _backups_of_damaged(self, report: RecoveryReport) -> dict[str, Document]:
-        """What the journal's records are applied to where the session's own file is damaged."""
-        found: dict[str, Document] = {}
-        for problem in report.problems:
-            backup = super()._newest_copy(problem.path.stem) if problem.kind in DAMAGED else None
-            if backup is not None:
-                found[backup.record.session_id] = backup
-        return found
+    def _log_replayed(self, damaged: Iterable[str]) -> None:
+        """Have the journal hold the backups that its records were applied to.
+
+        The damaged files go now, and without them nothing would say what those records add to.
+        """
+        pending = {session_id: self._pending.get(session_id) for session_id in damaged}
+        bases = {name: each.base for name, each in pending.items() if each and each.base}
+        if not bases:
+            return
+        try:
+            self._log([put_entry(encode_document(base)) for base in bases.values()])
+        except SessionKeeperError as error:
+            self._tell("ignored", self._layout.journal, f"damaged files stay there: {error}")
+            for session_id in bases:
+                self._kept_aside.pop(self._names.stem_for(session_id), None)
 
     def _newest_copy(self, stem: str) -> Document | None:
         """The newest backup, with whatever the live journal holds of the session since."""
@@ -298,3 +307,18 @@ class JournaledBackend(CheckpointedFolder):
         self.finish_files()
         self._journal.close()
         super().close()
+
+
+def _staying(backups: Mapping[Path, Document], entries: Entries) -> set[Path]:
+    """Damaged files that keep their names until something stands in for them.
+
+    What the journal removes goes at once: it is not to reach the trash.
+    """
+    return {
+        path
+        for path, backup in backups.items()
+        if not any(
+            isinstance(entry, TrashEntry)
+            for entry in entries.by_session.get(backup.record.session_id, ())
+        )
+    }

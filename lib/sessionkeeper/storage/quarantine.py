@@ -42,6 +42,29 @@ class Quarantine:
         self._fs.sync_folder(self._folder)
         return aside
 
+    def keep(self, path: Path, kind: str, detail: str) -> Path:
+        """Give a file a second name here, durably; one that has it already gets no other.
+
+        Returns:
+            Where it is now, too. On a medium without second names it is moved.
+
+        Raises:
+            OSError: As the system said; FileNotFoundError if it is gone already.
+        """
+        inode = path.lstat().st_ino
+        for entry in self._fs.entries(self._folder):
+            if entry.inode() == inode:
+                return self._folder / entry.name
+        aside = self._note(path, kind, detail)
+        try:
+            self._fs.link(path, aside)
+        except FileNotFoundError:
+            raise
+        except OSError:
+            self._fs.replace(path, aside)
+        self._fs.sync_folder(self._folder)
+        return aside
+
     def copy(self, path: Path, kind: str, detail: str, data: Sequence[Chunk]) -> Path:
         """Keep bytes of a file that itself will be written over.
 
