@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import pytest
 
-from bench import disk, openings, payloads, report, stalls, workloads
+from bench import disk, openings, path, payloads, report, stalls, workloads
 from bench.__main__ import main
 from bench.disk import Here, Image, choose
 from bench.floor import FloorTrial
@@ -818,3 +818,16 @@ def test_what_makes_no_sense_is_refused(
 def test_the_workloads_have_the_names_of_the_documentation() -> None:
     assert [workload.name for workload in workloads.workloads()] == NAMES
     assert [workload.name for workload in workloads.gauges()] == GAUGES
+
+
+def test_the_path_of_a_change_is_told_by_step_and_by_thread(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path.main(["--path", str(tmp_path), "--here", "--turns", "2"])
+    lines = capsys.readouterr().out.splitlines()
+    figures = {line[:32].strip(): line[32:].split() for line in lines if line[:1].islower()}
+    for name in ("apply", "commit: files, journal, sync", "publish", "callers", "store-1"):
+        assert len(figures[name]) == 2
+        assert all(float(figure) > 0 for figure in figures[name]), name
+    assert list(tmp_path.iterdir()) == []
