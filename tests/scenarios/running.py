@@ -22,7 +22,7 @@ HERE = Path(__file__).parent
 LIBRARY = Path(sessionkeeper.__file__).parents[1]
 
 # No scenario takes so long; a program that hangs is killed, and its test fails.
-LIMIT = 40.0
+LIMIT = 30.0
 
 
 class Program:

@@ -165,7 +165,8 @@ def test_a_session_is_kept_as_long_as_was_promised(project: Path, clock: FakeClo
 
     clock.set_wall_clock(promised - timedelta(minutes=1))
     with opened(1) as store:
-        assert store.cleanup() == [], "a shorter setting shortens no promise"
+        store.cleanup()
+        assert "captured" in store, "a shorter setting shortens no promise"
         store.save_session("later", [], status="completed")
         later = store.load_session("later").info.persisted_until
         assert later is not None
