@@ -6,6 +6,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING
 
 import pytest
+from breakages import breakages, drawn, times
 from page import PAGE, page
 from tables import all_numbers, entries, settings, why_not
 
@@ -51,6 +52,19 @@ def test_every_setting_has_tests() -> None:
     for tests in settings().values():
         assert tests
         assert [reason for reason in map(why_not, tests) if reason] == []
+
+
+def test_there_is_a_breakage_for_each_number_drawn() -> None:
+    assert list(breakages()) == drawn()
+
+
+def test_a_breakage_can_be_applied_and_names_tests_of_its_number() -> None:
+    for breakage in breakages().values():
+        assert times(breakage) == 1, breakage.number
+        assert breakage.new != breakage.old
+        assert breakage.file.startswith("lib/")
+        assert breakage.tests
+        assert set(breakage.tests) <= set(ENTRIES[breakage.number].tests), breakage.number
 
 
 @pytest.mark.parametrize(

@@ -700,6 +700,7 @@ def test_a_store_left_open_is_closed_when_the_interpreter_exits(drop: str, folde
         timeout=60,
     )
     assert (done.returncode, done.stderr) == (0, b"")
+    assert not (folder / ".sessionkeeper" / "holder").exists(), "it was closed, not only emptied"
     with SessionStore.open(folder, watch=False) as store:
         assert store.load_session("s1").messages == list(range(200))
 
