@@ -14,7 +14,7 @@ from uuid import uuid4
 from hl7.mllp import start_hl7_server
 from spoken import listen, tell
 
-from sessionkeeper import AsyncSessionStore, SaveSession
+from sessionkeeper import AsyncSessionStore, SaveSession, SessionKeeperError
 from sessionkeeper.testing import FaultyFileSystem, Injected
 
 # Reports travel inside of messages.
@@ -24,7 +24,7 @@ LONGEST_MESSAGE = 1024 * 1024
 class Listener:
     def __init__(self, store: AsyncSessionStore) -> None:
         self._store = store
-        self._reports: set[asyncio.Task[None]] = set()
+        self._keeping: set[asyncio.Task[None]] = set()
 
     async def serve(self, reader: Any, writer: Any) -> None:
         exchanges: list[Any] = []
@@ -40,21 +40,21 @@ class Listener:
             pass  # the other side is done
         finally:
             writer.close()
-        await self._keep(exchanges)
-
-    async def _keep(self, exchanges: list[Any]) -> None:
         session_id = str(uuid4())
         tell("completed", session_id=session_id)
-        receipt = await self._store.tell(
-            SaveSession(session_id, exchanges, status="completed", tags=["hl7"]),
-        )
-        report = asyncio.create_task(self._report(session_id, receipt))
-        self._reports.add(report)
-        report.add_done_callback(self._reports.discard)
+        keeping = asyncio.create_task(self._keep(session_id, exchanges))
+        self._keeping.add(keeping)
+        keeping.add_done_callback(self._keeping.discard)
 
-    async def _report(self, session_id: str, receipt: Any) -> None:
-        error = await receipt.exception()
-        tell("saved" if error is None else "lost", session_id=session_id, error=str(error))
+    async def _keep(self, session_id: str, exchanges: list[Any]) -> None:
+        command = SaveSession(session_id, exchanges, status="completed", tags=["hl7"])
+        try:
+            receipt = await self._store.tell(command)
+            await receipt.result()
+        except SessionKeeperError as error:
+            tell("lost", session_id=session_id, error=type(error).__name__)
+        else:
+            tell("saved", session_id=session_id)
 
 
 async def main(retention_days: float) -> None:

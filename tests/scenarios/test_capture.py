@@ -70,6 +70,11 @@ async def converse(port: int, messages: list[Any]) -> list[dict[str, str]]:
         return [{"heard": str(each), "answered": await send(each)} for each in messages]
 
 
+async def ward(port: int, number: int) -> None:
+    """A conversation of five messages."""
+    await converse(port, [message(100 * number + each) for each in range(5)])
+
+
 def files(project: Path) -> dict[str, dict[str, Any]]:
     """The sessions as any other program sees them."""
     found = (project / "docs" / "sessions").glob("*.json")
@@ -114,9 +119,6 @@ def test_what_was_captured_survives_a_kill(project: Path) -> None:
 def test_the_listener_answers_while_the_disk_stands_still(project: Path) -> None:
     report = message(1, "A^Report " + "x" * 200_000)
 
-    async def ward(port: int, number: int) -> None:
-        await converse(port, [message(100 * number + each) for each in range(5)])
-
     async def wards(port: int) -> None:
         async with asyncio.TaskGroup() as group:
             for number in range(1, 21):
@@ -146,6 +148,28 @@ def test_the_listener_answers_while_the_disk_stands_still(project: Path) -> None
     assert stored.keys() == {told["session_id"] for told in saved}
     assert sum(len(each["messages"]) for each in stored.values()) == len(answered)
     assert any(each["messages"][0]["heard"] == str(report) for each in stored.values())
+
+
+def test_what_is_too_much_for_a_stalled_disk_is_told_and_not_waited_for(project: Path) -> None:
+    environment = {"SESSIONKEEPER_MAX_PENDING": "5", "SESSIONKEEPER_CALL_TIMEOUT": "0.2"}
+    program = Program("capture_listener", DAYS, folder=project, environment=environment)
+    with program as listener:
+        port = listener.expect("listening")["port"]
+        listener.do("hold")
+        asyncio.run(ward(port, 0))
+        listener.do("stalled")
+        for number in range(1, 11):
+            asyncio.run(ward(port, number))
+        lost = [listener.expect("lost") for _ in range(5)]
+        assert {told["error"] for told in lost} == {"StoreBusy"}
+        listener.send("release")
+        saved = [listener.expect("saved")["session_id"] for _ in range(6)]
+        asyncio.run(ward(port, 11))
+        saved.append(listener.expect("saved")["session_id"])
+        listener.send("stop")
+        assert listener.end() == 0
+        assert "lost" not in [told["event"] for told in listener.rest()]
+    assert files(project).keys() == set(saved)
 
 
 def test_a_session_is_kept_as_long_as_was_promised(project: Path, clock: FakeClock) -> None:
