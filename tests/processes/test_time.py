@@ -251,14 +251,21 @@ def test_the_zone_of_the_machine_decides_nothing(
         monkeypatch.setenv("TZ", zone)
         time.tzset()
         try:
-            clock.advance(days=2, seconds=86_400 - 60)
-            assert store.cleanup() == []
+            clock.advance(11.5 * 3600)
+            store.save_session("late", [1])
+            clock.advance(3600)
+            store.save_session("next day", [1])
+            found = [info.session_id for info in store.search(after=date(2025, 1, 2))]
+            assert found == ["next day"]
+            found = [info.session_id for info in store.search(before=date(2025, 1, 2))]
+            assert found == ["late", "s1"]
+            clock.advance(days=2, seconds=11.5 * 3600 - 60)
+            store.cleanup()
             assert store.load_session("s1").updated_at == saved_at
-            assert [info.session_id for info in store.search(after=date(2025, 1, 1))] == ["s1"]
-            assert list(store.search(after=date(2025, 1, 2))) == []
             clock.advance(61)
             store.cleanup()
             assert "s1" not in store
+            assert "late" in store
         finally:
             monkeypatch.undo()
             time.tzset()
