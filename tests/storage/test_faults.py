@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
 import shutil
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import pytest
 
 from sessionkeeper import (
     AppendMessages,
     Conflict,
+    CorruptDocument,
     OutcomeUnknown,
     PathBlocked,
     SaveSession,
@@ -451,3 +453,40 @@ def test_a_delete_that_crashed_is_answered_only_when_its_copy_is_durable(folder:
         assert synced.count(removal) == 2
         assert synced.index(folder) > synced.index(removal)
         assert store.info().restarts == 1
+
+
+@pytest.mark.parametrize(
+    "operation",
+    ["write_new", "link", "sync_folder", "write_at", "sync_data", "replace"],
+)
+@pytest.mark.parametrize("durability", ["journal", "file"])
+@pytest.mark.parametrize("after", [False, True])
+def test_a_crash_while_rot_is_healed_loses_nothing(
+    operation: str,
+    durability: Literal["journal", "file"],
+    after: bool,  # noqa: FBT001 - a parameter of the test
+    folder: Path,
+    fs: FaultyFileSystem,
+) -> None:
+    with SessionStore.open(
+        folder,
+        watch=False,
+        durability=durability,
+        cache_bytes=1,
+        inject=Injected(fs=fs),
+    ) as store:
+        store.save_session("s1", ["first"])
+        store.save_session("s1", ["second"])
+        store.checkpoint()
+        path = folder / "s1.json"
+        before = path.stat()
+        with path.open("r+b") as file:
+            file.write(path.read_bytes().replace(b"second", b"SECOND"))
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+        fs.fail(Fault(operation, InjectedCrash(operation), after=after))
+        with contextlib.suppress(CorruptDocument):  # the actor crashed over it
+            store.load_session("s1")
+        store.flush()
+        assert store.load_session("s1").messages == ["first"]
+    with SessionStore.open(folder, durability=durability, watch=False) as store:
+        assert store.load_session("s1").messages == ["first"]
