@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from sessionkeeper.cli.failures import complain
-from sessionkeeper.cli.output import Column, print_json, print_rows
+from sessionkeeper.cli.output import Column, print_json, print_rows, shown_time
 from sessionkeeper.cli.text import iso, iso_or_none
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ STATUS: Final = Column(
 )
 COLUMNS: Final = (
     SESSION,
-    Column("changed"),
+    Column("changed", whole=True),
     Column("messages", "right"),
     Column("cost", "right"),
     STATUS,
@@ -31,7 +31,7 @@ def row_of(info: SessionInfo) -> tuple[str, ...]:
     """The cells of one session, in the order of `COLUMNS`."""
     return (
         info.session_id,
-        iso(info.updated_at),
+        shown_time(info.updated_at),
         str(info.message_count),
         f"{info.total_cost:.10g}",
         info.status or "",

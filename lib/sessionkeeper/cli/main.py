@@ -64,7 +64,7 @@ def main(
     """Look into a store of sessions, change it, and see it survive.
 
     Results are tables on a terminal, tab-separated lines elsewhere, and with --json one JSON
-    object a line; times are ISO 8601 in UTC. What is only said, errors too, is on standard error.
+    object a line; times are UTC. What is only said, errors too, is on standard error.
 
     Exit status: 0 done; 1 failed; 2 used wrongly, or there is no store; 75 another process
     owns the store (try later); 130 ended with Ctrl-C.

@@ -26,7 +26,7 @@ LimitOption = Annotated[
 ]
 CursorOption = Annotated[
     str | None,
-    typer.Option("--cursor", help="Continue where the page before ended."),
+    typer.Option("--cursor", metavar="CURSOR", help="Continue where the page before ended."),
 ]
 IntervalOption = Annotated[
     float,

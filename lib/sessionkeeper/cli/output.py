@@ -6,15 +6,17 @@ import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
-from sessionkeeper.cli.text import as_json, escaped
+from sessionkeeper.cli.text import as_json, escaped, iso
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+    from datetime import datetime
 
     from sessionkeeper.processes.tree import ProcessInfo
 
@@ -30,11 +32,13 @@ class Column:
     Attributes:
         title: What stands above it.
         justify: Where its texts stand.
+        whole: Whether its texts are never folded, however narrow the terminal is.
         styles: The style of a text, as rich names it; that of "" is for all others.
     """
 
     title: str
     justify: Literal["left", "right"] = "left"
+    whole: bool = False
     styles: Mapping[str, str] = field(default_factory=dict)
 
     def cell(self, text: str) -> Text:
@@ -46,6 +50,11 @@ class Column:
 def is_terminal() -> bool:
     """Whether a person looks at standard output."""
     return sys.stdout.isatty()
+
+
+def shown_time(moment: datetime) -> str:
+    """An instant in UTC: to the minute for people, whole for programs."""
+    return f"{moment:%Y-%m-%d %H:%M}" if is_terminal() else iso(moment)
 
 
 def console(width: int | None = None) -> Console:
@@ -125,10 +134,24 @@ def print_pairs(pairs: Iterable[tuple[str, str]]) -> None:
 
 
 def table_of(columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> Table:
-    """A table for a terminal; long cells are folded, so that ids can be copied whole."""
-    table = Table()
-    for column in columns:
-        table.add_column(Text(column.title), justify=column.justify, overflow="fold")
-    for row in rows:
-        table.add_row(*(column.cell(text) for column, text in zip(columns, row, strict=True)))
+    """A table for a terminal; long cells are folded, so that ids can be copied whole.
+
+    A column without any text takes no room.
+    """
+    lines = list(rows)
+    used = [
+        number
+        for number, _ in enumerate(columns)
+        if not lines or any(line[number] for line in lines)
+    ]
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for column in (columns[number] for number in used):
+        table.add_column(
+            Text(column.title),
+            justify=column.justify,
+            overflow="fold",
+            no_wrap=column.whole,
+        )
+    for line in lines:
+        table.add_row(*(columns[number].cell(line[number]) for number in used))
     return table

@@ -25,19 +25,20 @@ class Advance(Protocol):
 
 @contextmanager
 def progress_bar() -> Iterator[Advance]:
-    """Show a bar while the body runs; nothing if standard error is no terminal.
+    """Show a bar while the body runs; nothing if standard error is no terminal, or a dumb one.
 
     Yields:
         The function that moves it.
     """
-    if not sys.stderr.isatty():
+    console = Console(stderr=True, markup=False, highlight=False, emoji=False)
+    if not sys.stderr.isatty() or console.is_dumb_terminal:
         yield lambda _done, _total, _label: None
         return
     bar = Progress(
         TextColumn("{task.fields[label]}", markup=False),
         BarColumn(),
         TimeElapsedColumn(),
-        console=Console(stderr=True, markup=False, highlight=False, emoji=False),
+        console=console,
         transient=True,
     )
     with bar:

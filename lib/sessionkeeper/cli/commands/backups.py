@@ -6,13 +6,13 @@ import typer
 
 from sessionkeeper.cli.changes import Done, print_done
 from sessionkeeper.cli.options import IdArgument, JsonOption
-from sessionkeeper.cli.output import Column, print_json, print_rows
+from sessionkeeper.cli.output import Column, print_json, print_rows, shown_time
 from sessionkeeper.cli.places import Place, on_store, open_for_changing, open_for_reading
 from sessionkeeper.cli.text import count_of, iso
 
 _COLUMNS = (
     Column("generation", "right"),
-    Column("changed"),
+    Column("changed", whole=True),
     Column("bytes", "right"),
     Column("file"),
 )
@@ -43,7 +43,7 @@ def backups(place: Place, session_id: IdArgument, *, as_json: JsonOption = False
         return
     print_rows(
         _COLUMNS,
-        ((str(b.generation), iso(b.updated_at), str(b.size), str(b.path)) for b in found),
+        ((str(b.generation), shown_time(b.updated_at), str(b.size), str(b.path)) for b in found),
     )
 
 

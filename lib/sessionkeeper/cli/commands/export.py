@@ -29,7 +29,9 @@ def export(
     everything: Annotated[bool, typer.Option("--all", help="All sessions there are.")] = False,
     tag: Annotated[
         list[str] | None,
-        typer.Option("--tag", help="Those with this tag, or another one given; repeatable."),
+        typer.Option(
+            "--tag", metavar="TAG", help="Those with this tag, or another one given; repeatable."
+        ),
     ] = None,
     overwrite: Annotated[
         bool,

@@ -21,11 +21,15 @@ def search(
     *,
     tag: Annotated[
         list[str] | None,
-        typer.Option("--tag", help="With this tag, or another one given; repeatable."),
+        typer.Option(
+            "--tag", metavar="TAG", help="With this tag, or another one given; repeatable."
+        ),
     ] = None,
     all_tags: Annotated[
         list[str] | None,
-        typer.Option("--all-tag", "--all-tags", help="With this tag; repeatable, all must be."),
+        typer.Option(
+            "--all-tag", "--all-tags", metavar="TAG", help="With this tag; repeatable, all must be."
+        ),
     ] = None,
     after: Annotated[
         str | None,
@@ -35,9 +39,13 @@ def search(
         str | None,
         typer.Option(metavar="WHEN", help="Changed before this date or time."),
     ] = None,
-    min_cost: Annotated[float | None, typer.Option(help="Costing at least this.")] = None,
-    max_cost: Annotated[float | None, typer.Option(help="Costing at most this.")] = None,
-    status: Annotated[str | None, typer.Option(help="With this status.")] = None,
+    min_cost: Annotated[
+        float | None, typer.Option(metavar="COST", help="Costing at least this.")
+    ] = None,
+    max_cost: Annotated[
+        float | None, typer.Option(metavar="COST", help="Costing at most this.")
+    ] = None,
+    status: Annotated[str | None, typer.Option(metavar="STATUS", help="With this status.")] = None,
     limit: LimitOption = None,
     cursor: CursorOption = None,
     as_json: JsonOption = False,

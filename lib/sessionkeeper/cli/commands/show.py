@@ -8,6 +8,7 @@ from sessionkeeper.cli.infos import info_as_json
 from sessionkeeper.cli.messages import numbered, print_message
 from sessionkeeper.cli.options import IdArgument, JsonOption
 from sessionkeeper.cli.output import (
+    is_terminal,
     print_json,
     print_line,
     print_pairs,
@@ -43,7 +44,10 @@ def show(
     if as_json:
         print_json(_as_json(session))
         return
-    print_pairs((name, _plain(value)) for name, value in info_as_json(session.info).items())
+    fields = info_as_json(session.info).items()
+    # A person is shown what there is; a program finds each name.
+    shown = (pair for pair in fields if not is_terminal() or pair[1] not in (None, "", [], {}))
+    print_pairs((name, _plain(value)) for name, value in shown)
     print_line("")
     for number, message in numbered(session):
         print_message(number, message)

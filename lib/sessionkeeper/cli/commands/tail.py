@@ -37,10 +37,10 @@ def tail(
 ) -> None:
     """Print the messages of a session, and go on as they come.
 
-    It begins with the last ones.
-    Columns: number, who speaks, text. It works beside a program that has the store open, also
-    for what no file holds yet. Messages that replace others are printed with a word about it on
-    standard error. Ctrl-C ends it; it fails when the session goes away.
+    It begins with the last ones. Columns: number, who speaks, text. It works beside a program
+    that has the store open, also for what no file holds yet. Messages that replace others are
+    printed with a word about it on standard error. Ctrl-C ends it; it fails when the session
+    goes away.
 
     Examples:
       sessionkeeper --path var/agent tail s1

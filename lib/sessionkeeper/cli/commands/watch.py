@@ -16,6 +16,7 @@ from sessionkeeper.cli.output import (
     print_json,
     print_styled,
     print_tabbed,
+    shown_time,
 )
 from sessionkeeper.cli.places import Place, on_store, say_who_owns
 from sessionkeeper.cli.text import count_of, iso
@@ -74,16 +75,17 @@ def _complain(follower: Follower) -> None:
 def _print(change: Change, *, as_json: bool) -> None:
     info = change.info
     status = "" if info is None else info.status or ""
-    at = iso(datetime.now(UTC) if info is None else info.updated_at)
+    at = datetime.now(UTC) if info is None else info.updated_at
     if as_json:
-        fields: dict[str, Any] = {"at": at, "change": change.kind, "session_id": change.session_id}
+        fields: dict[str, Any] = {"at": iso(at), "change": change.kind}
+        fields["session_id"] = change.session_id
         print_json({**fields, "info": None if info is None else info_as_json(info)})
     elif is_terminal():
-        cells = [(_PLAIN, at), (_CHANGE, change.kind), (SESSION, change.session_id)]
+        cells = [(_PLAIN, shown_time(at)), (_CHANGE, change.kind), (SESSION, change.session_id)]
         if info is not None:
             cells += [(_PLAIN, count_of(info.message_count, "message")), (STATUS, status)]
         print_styled(cells)
     else:
         counts = ("", "") if info is None else (str(info.generation), str(info.message_count))
-        print_tabbed((at, change.kind, change.session_id, *counts, status))
+        print_tabbed((iso(at), change.kind, change.session_id, *counts, status))
     flush()

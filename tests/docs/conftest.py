@@ -1,0 +1,8 @@
+"""Test folders are not packages: this makes the helpers beside this file importable."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
