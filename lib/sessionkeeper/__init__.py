@@ -1,6 +1,7 @@
 """A supervised, durable session store, embedded as a library."""
 
-from sessionkeeper.aio import AsyncReceipt, AsyncSessionStore, AsyncWatch
+from sessionkeeper.aio import AsyncSessionStore
+from sessionkeeper.aiosessions import AsyncReceipt, AsyncSessionScope, AsyncWatch
 from sessionkeeper.bridges import cancelled_outcome
 from sessionkeeper.config import Config
 from sessionkeeper.engine.commands import (
@@ -37,6 +38,7 @@ from sessionkeeper.errors import (
     ImportRefused,
     IndexBehind,
     InvalidConfig,
+    InvalidNamespace,
     InvalidQuery,
     InvalidSessionId,
     InvalidValue,
@@ -70,6 +72,7 @@ from sessionkeeper.manager import AsyncSessionManager, SessionManager
 from sessionkeeper.messages import calculate_cost, count_turns, extract_session_id
 from sessionkeeper.processes.tree import ProcessInfo
 from sessionkeeper.receipts import Receipt
+from sessionkeeper.scope import SessionScope
 from sessionkeeper.session import (
     KEEP,
     Annotation,
@@ -101,6 +104,7 @@ __all__ = [
     "AppendMessages",
     "AsyncReceipt",
     "AsyncSessionManager",
+    "AsyncSessionScope",
     "AsyncSessionStore",
     "AsyncWatch",
     "BackupInfo",
@@ -125,6 +129,7 @@ __all__ = [
     "ImportRefused",
     "IndexBehind",
     "InvalidConfig",
+    "InvalidNamespace",
     "InvalidQuery",
     "InvalidSessionId",
     "InvalidValue",
@@ -159,6 +164,7 @@ __all__ = [
     "SessionManager",
     "SessionNotFound",
     "SessionRunning",
+    "SessionScope",
     "SessionStore",
     "SessionTooLarge",
     "StorageFailed",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from abc import ABC, abstractmethod
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -13,11 +14,10 @@ from sessionkeeper.engine.commands import (
     AddEvent,
     AddTags,
     AppendMessages,
-    Cleanup,
     Command,
+    CountSessions,
     DeleteSession,
     EraseSession,
-    ExplainCleanup,
     ForkSession,
     PinSession,
     RemoveTags,
@@ -29,9 +29,9 @@ from sessionkeeper.engine.commands import (
     UnpinSession,
     rewinding,
 )
-from sessionkeeper.errors import (
-    Conflict,
-)
+from sessionkeeper.engine.watching import Watch
+from sessionkeeper.errors import Conflict, StoreClosed
+from sessionkeeper.keys import split_key
 from sessionkeeper.layout import check_session_id
 from sessionkeeper.otp import OtpError
 from sessionkeeper.reading import Reading
@@ -43,7 +43,6 @@ from sessionkeeper.session import (
     Annotation,
     Erased,
     Keep,
-    Removal,
     Saved,
     SessionEvent,
 )
@@ -51,9 +50,11 @@ from sessionkeeper.session import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from datetime import datetime
+    from pathlib import Path
 
+    from sessionkeeper.events import Event, EventBus
     from sessionkeeper.otp import Reply
-    from sessionkeeper.session import BackupInfo, Changes, Decision, Session, SessionInfo
+    from sessionkeeper.session import BackupInfo, Changes, Session, SessionInfo
 
 T = TypeVar("T")
 
@@ -80,6 +81,7 @@ class Changing(Reading, ABC):
     Subclasses say how a command is sent.
     """
 
+    _events: EventBus
     # The last change that a process made which did not close the store; None: it did.
     _left_open_at: int | None
 
@@ -96,8 +98,26 @@ class Changing(Reading, ABC):
         """Send a command and go on."""
 
     @abstractmethod
-    def _writer(self) -> object:
-        """What commands are sent to; an error if the store takes none."""
+    def require_open(self) -> None:
+        """Refuse if no change can be sent, or told of.
+
+        Raises:
+            StoreReadOnly: The store was opened for reading only.
+            StoreClosed: The store is closed.
+        """
+
+    @property
+    @abstractmethod
+    def path(self) -> Path:
+        """The store's folder, absolute."""
+
+    @abstractmethod
+    def flush(self, timeout: Timeout = DEFAULT) -> None:
+        """Wait until all that was sent before is done."""
+
+    @abstractmethod
+    def subscribe(self, callback: Callable[[Event], None]) -> Callable[[], None]:
+        """Call `callback` for every event."""
 
     @abstractmethod
     def now(self) -> datetime:
@@ -446,13 +466,16 @@ class Changing(Reading, ABC):
         Raises:
             SessionKeeperError: One could not be moved; see `ask`. No more were begun after it.
         """
-        self._writer()
+        self.require_open()
         self._view.wait_readable()
         waiting: deque[Reply[bool]] = deque()
         cleared = 0
         try:
             for record in self._view.newest_first():
-                command = DeleteSession(record.session_id, reason="cleared")
+                namespace, session_id = split_key(record.session_id)
+                if namespace != self._namespace:
+                    continue
+                command = DeleteSession(session_id, reason="cleared")
                 waiting.append(self.submit(command, timeout=None))
                 if len(waiting) >= CLEARED_AT_ONCE:
                     cleared += waiting.popleft().result()
@@ -468,7 +491,7 @@ class Changing(Reading, ABC):
 
     def backups(self, session_id: str) -> list[BackupInfo]:
         """The versions of a session that a save replaced and that are kept, the newest first."""
-        return self._view.backups(check_session_id(session_id))
+        return self._view.backups(self._key(session_id))
 
     def restore(self, session_id: str, generation: int | None = None) -> Saved:
         """Make a version that was replaced the current one, as a new generation.
@@ -500,21 +523,31 @@ class Changing(Reading, ABC):
         """
         return self.ask(EraseSession(session_id), timeout=timeout)
 
-    def cleanup(self, *, dry_run: bool = False) -> list[Removal]:
-        """Apply the retention settings now, instead of when the timer does.
+    def watch(self, session_id: str | None = None) -> Watch:
+        """Wait for sessions to change, by whomever: iterate over it, or call its `next`.
+
+        A session that changes several times before anybody looks is given once, as it is then.
+        The iteration ends when the store is closed; `close`, or a `with` block, ends it earlier.
 
         Args:
-            dry_run: Only say what would be removed.
+            session_id: Only this session, which need not exist yet; None for all.
 
-        Returns:
-            What was removed and why.
+        Raises:
+            StoreReadOnly: A store that was opened for reading only is told of no changes.
+            StoreClosed: The store is closed.
         """
-        return self.ask(Cleanup(dry_run))
+        checked = None if session_id is None else check_session_id(session_id)
+        self.require_open()
+        record, settle = self._view.record, self._settle
+        watch = Watch(self._events.subscribe, record, settle, self._namespace, checked)
+        try:
+            self.require_open()  # else it would never be told of the end
+        except StoreClosed:
+            watch.close()
+            raise
+        return watch
 
-    def explain_cleanup(self) -> list[Decision]:
-        """Say what a cleanup would do with each session now, and why.
-
-        Returns:
-            One decision for each session, the one changed last first; also for those that stay.
-        """
-        return self.ask(ExplainCleanup())
+    def _settle(self) -> None:
+        """Wait until the actor is done with what it is at; not if it has ended."""
+        with contextlib.suppress(StoreClosed):
+            self.ask(CountSessions())

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from sessionkeeper.keys import split_key
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -15,8 +17,15 @@ if TYPE_CHECKING:
 class SessionKeeperError(Exception):
     """Base of all errors of the store.
 
+    Args:
+        message: What is wrong.
+        session_id: The key of the session concerned, or None.
+        path: The file or folder concerned, or None.
+        hint: What the caller can do about it; the default is that of the class.
+
     Attributes:
-        session_id: The session concerned, or None.
+        session_id: The id of the session concerned, or None.
+        namespace: Its namespace; empty for the default one, and if no session is concerned.
         path: The file or folder concerned, or None.
         hint: What the caller can do about it.
     """
@@ -32,7 +41,9 @@ class SessionKeeperError(Exception):
         hint: str | None = None,
     ) -> None:
         super().__init__(message)
-        self.session_id = session_id
+        self.namespace, self.session_id = "", session_id
+        if session_id is not None:
+            self.namespace, self.session_id = split_key(session_id)
         self.path = path
         self.hint = hint or self.default_hint
 
@@ -51,6 +62,27 @@ class InvalidSessionId(SessionKeeperError, ValueError):
         "Separators, control characters, leading or trailing dots and spaces, and names that "
         "an operating system reserves are refused."
     )
+
+    def __init__(self, message: str, *, session_id: str) -> None:
+        super().__init__(message)
+        self.session_id = session_id  # no key: it may hold anything
+
+
+class InvalidNamespace(SessionKeeperError, ValueError):
+    """The name cannot be that of a namespace; nothing was touched.
+
+    Attributes:
+        namespace: The name.
+    """
+
+    default_hint = (
+        "Use 1 to 64 letters, digits, '_' and '-', not beginning with '-'. Names that an "
+        "operating system reserves, and a second name that differs in capitals only, are refused."
+    )
+
+    def __init__(self, message: str, *, namespace: str) -> None:
+        super().__init__(message)
+        self.namespace = namespace
 
 
 class InvalidValue(SessionKeeperError, ValueError):

@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import threading
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Self
+
+from sessionkeeper.keys import key_of, split_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,12 +57,25 @@ class Event:
         session_id: The session concerned, or None.
         detail: The reason, in words.
         path: The file concerned, or None.
+        namespace: That of the session concerned; empty for the default one.
     """
 
     kind: EventKind
     session_id: str | None = None
     detail: str = ""
     path: Path | None = None
+    namespace: str = ""
+
+    @classmethod
+    def of(cls, kind: EventKind, key: str | None, detail: str, path: Path | None = None) -> Self:
+        """An event about the session of that key."""
+        namespace, session_id = ("", None) if key is None else split_key(key)
+        return cls(kind, session_id, detail, path, namespace)
+
+    @property
+    def key(self) -> str | None:
+        """The key of the session concerned, or None."""
+        return None if self.session_id is None else key_of(self.namespace, self.session_id)
 
 
 @dataclass(slots=True)
@@ -97,7 +112,7 @@ class EventBus:
     def publish(self, event: Event) -> None:
         """Log the event and hand it to every subscriber."""
         level = _LEVELS.get(event.kind, logging.INFO)
-        about = event.session_id or event.path or ""
+        about = event.key or event.path or ""
         logger.log(level, "%s %s %s", event.kind, about, event.detail)
         for subscriber in self._subscribers:
             try:

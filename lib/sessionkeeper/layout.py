@@ -9,7 +9,8 @@ from functools import lru_cache
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Literal
 
-from sessionkeeper.errors import InvalidSessionId
+from sessionkeeper.errors import InvalidNamespace, InvalidSessionId
+from sessionkeeper.keys import SEPARATOR, key_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,10 +24,12 @@ FILE_MODE = 0o600
 FOLDER_MODE = 0o700
 
 MAX_ID_CHARACTERS = 4096
+MAX_NAMESPACE_CHARACTERS = 64
 # 255 bytes is the limit of ext4, XFS, btrfs, APFS and NTFS; what is left over is for decoration.
 MAX_STEM_BYTES = 200
 HASHED_PREFIX_BYTES = 120
 
+_NAMESPACE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")
 _LITERAL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 _KEPT = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-")
 # Windows reserves these with any extension; a folder must survive being copied there.
@@ -78,13 +81,85 @@ def _problem_of(text: str) -> str | None:  # noqa: PLR0911 - one return for each
     return None
 
 
-def plain_stem(session_id: str) -> str:
-    """The usual file name of a session, without its suffix.
+def check_namespace(namespace: object) -> str:
+    """Return the name as an exact `str`, or refuse it before any path is built.
+
+    The name is that of a folder, as it stands: what is safe on every system is all it may be.
+
+    Raises:
+        TypeError: It is not a str.
+        InvalidNamespace: It cannot be the name of a namespace on every system.
+    """
+    if not isinstance(namespace, str):
+        raise TypeError(f"a namespace must be a str, not {type(namespace).__name__}")
+    text = namespace if type(namespace) is str else "".join(str.__iter__(namespace))
+    if not is_namespace(text):
+        raise InvalidNamespace(f"{text[:80]!r} cannot name a namespace", namespace=text[:80])
+    return text
+
+
+def is_namespace(name: str) -> bool:
+    """Whether that can be the name of a namespace, and of its folder."""
+    return (
+        len(name) <= MAX_NAMESPACE_CHARACTERS
+        and _NAMESPACE.fullmatch(name) is not None
+        and name.upper() not in _RESERVED
+    )
+
+
+def is_file_name(name: str) -> bool:
+    """Whether a session's file can have that name, below the sessions folder."""
+    namespace, separator, file = name.rpartition(SEPARATOR)
+    if separator and not is_namespace(namespace):
+        return False
+    return file.endswith(SUFFIX) and not file.startswith(".")
+
+
+def check_key(key: object) -> str:
+    """A session's key as a file has it, or an error before any path is built.
+
+    Raises:
+        TypeError: It is not a str.
+        InvalidSessionId: The id in it cannot be one.
+        InvalidNamespace: The namespace in it cannot be one.
+    """
+    if type(key) is not str or SEPARATOR not in key:
+        return check_session_id(key)
+    namespace, _, session_id = key.partition(SEPARATOR)
+    return key_of(check_namespace(namespace), check_session_id(session_id))
+
+
+# A file's stem is what its path is below the sessions folder, without the suffix: a session of a
+# namespace has its folder in it. Where those of all namespaces lie side by side, this sign, which
+# is in no name and no stem, stands for the separator.
+_ASIDE = "@"
+
+
+def aside_name(stem: str) -> str:
+    """A stem as the name of a folder among those of all namespaces."""
+    return stem.replace(SEPARATOR, _ASIDE)
+
+
+def stem_of_aside(name: str) -> str:
+    """The stem that `aside_name` made such a name of."""
+    return name.replace(_ASIDE, SEPARATOR)
+
+
+def plain_stem(key: str) -> str:
+    """The usual file name of a session, without its suffix, below the sessions folder.
 
     The id itself where it is safe everywhere; other characters are percent-encoded (UTF-8,
     capital digits), long ones cut and hashed. The mapping is injective: `%` and `~` never stand
     for themselves.
     """
+    namespace, separator, session_id = key.rpartition(SEPARATOR)
+    stem = _stem_of_id(session_id)
+    if len(namespace) + len(separator) + len(stem) > MAX_STEM_BYTES:
+        return hashed_stem(key)
+    return f"{namespace}{separator}{stem}" if namespace else stem
+
+
+def _stem_of_id(session_id: str) -> str:
     if _LITERAL.fullmatch(session_id):
         stem = session_id
     else:
@@ -92,21 +167,20 @@ def plain_stem(session_id: str) -> str:
         stem = "".join(chr(b) if b in _KEPT else f"%{b:02X}" for b in raw)
         if stem[0] == "-":
             stem = f"%2D{stem[1:]}"
-    if len(stem) > MAX_STEM_BYTES:
-        return hashed_stem(session_id)
     return stem
 
 
-def hashed_stem(session_id: str) -> str:
+def hashed_stem(key: str) -> str:
     """The file name for long ids and for the second of two ids that differ in case only."""
+    namespace, separator, session_id = key.rpartition(SEPARATOR)
     digest = blake2b(session_id.encode(), digest_size=16).hexdigest()
     readable = "".join(chr(b) if b in _KEPT else "_" for b in session_id.encode())
-    return f"{readable[:HASHED_PREFIX_BYTES].lstrip('-.')}~{digest}"
+    return f"{namespace}{separator}{readable[:HASHED_PREFIX_BYTES].lstrip('-.')}~{digest}"
 
 
-def belongs(stem: str, session_id: str) -> bool:
-    """Whether a file of that name may hold the session of that id."""
-    return stem in (plain_stem(session_id), hashed_stem(session_id))
+def belongs(stem: str, key: str) -> bool:
+    """Whether a file of that name may hold the session of that key."""
+    return stem in (plain_stem(key), hashed_stem(key))
 
 
 # In here a folder for the single file, of the same name, holds the versions that were replaced.
@@ -172,6 +246,26 @@ class Layout:
         except (FileNotFoundError, NotADirectoryError):
             return None
         return folder / kept[0].name if kept else None
+
+    def folder_of(self, namespace: str) -> Path:
+        """Where the session files of a namespace lie."""
+        return self.sessions / namespace if namespace else self.sessions
+
+    def name_at(self, path: Path) -> str:
+        """The name of a session file, with its namespace's folder before it if it has one."""
+        return str(path)[len(str(self.sessions)) + 1 :]
+
+    def stem_at(self, path: Path) -> str:
+        """The stem of a session file."""
+        return self.name_at(path)[: -len(SUFFIX)]
+
+    @property
+    def namespaces(self) -> Path:
+        """In here an empty folder for each namespace that the store has made a folder for.
+
+        By it the files in there are told from those of other programs in a folder beside.
+        """
+        return self.private / "namespaces"
 
     @property
     def journal(self) -> Path:

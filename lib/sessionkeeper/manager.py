@@ -25,10 +25,10 @@ from sessionkeeper.session import ACTIVE, COMPLETED, KEEP, PAUSED, UNFINISHED, K
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from sessionkeeper.aio import AsyncSessionStore
+    from sessionkeeper.aiosessions import AsyncSessions
+    from sessionkeeper.changing import Changing
     from sessionkeeper.clock import Clock
     from sessionkeeper.session import Annotation, Saved, Session, SessionEvent
-    from sessionkeeper.store import SessionStore
 
 
 class SessionManager:
@@ -42,14 +42,14 @@ class SessionManager:
     All methods may be called from any thread.
 
     Args:
-        store: Where sessions are kept.
+        store: Where sessions are kept; a scope of a store, too.
         auto_save_interval: Seconds between two saves that `check_auto_save` makes.
         clock: Measures them.
     """
 
     def __init__(
         self,
-        store: SessionStore,
+        store: Changing,
         *,
         auto_save_interval: float = 30.0,
         clock: Clock | None = None,
@@ -366,14 +366,14 @@ class AsyncSessionManager:
     """A `SessionManager` for asyncio and trio; every method does what its namesake does.
 
     Args:
-        store: Where sessions are kept.
+        store: Where sessions are kept; a scope of a store, too.
         auto_save_interval: Seconds between two saves that `check_auto_save` makes.
         clock: Measures them.
     """
 
     def __init__(
         self,
-        store: AsyncSessionStore,
+        store: AsyncSessions,
         *,
         auto_save_interval: float = 30.0,
         clock: Clock | None = None,

@@ -10,6 +10,7 @@ from sessionkeeper.engine.validation import INTEGRITY, issues_of
 from sessionkeeper.errors import (
     SessionNotFound,
 )
+from sessionkeeper.keys import key_of, named
 from sessionkeeper.layout import check_session_id
 from sessionkeeper.session import (
     merge_newest,
@@ -28,9 +29,11 @@ if TYPE_CHECKING:
 class Reading:
     """The sessions of a store, as whoever asks may see them now.
 
-    Subclasses set what it looks at: the view, the conversion of values, the validators.
+    Subclasses set what it looks at: the namespace, the view, the conversion of values, the
+    validators.
     """
 
+    _namespace: str
     _view: View
     _values: Values
     _validators: tuple[Validator, ...]
@@ -54,10 +57,10 @@ class Reading:
         """
         if last is not None and (type(last) is not int or last < 0):
             raise ValueError(f"last must be None or 0 or more, not {last!r}")
-        checked = check_session_id(session_id)
-        document = self._view.load(checked)
+        key = self._key(session_id)
+        document = self._view.load(key)
         if document is None:
-            raise SessionNotFound(f"there is no session {checked!r}", session_id=checked)
+            raise SessionNotFound(f"there is no session {named(key)}", session_id=key)
         return document.session(last, self._values.revive)
 
     def validate_session(self, session_id: str) -> list[str]:
@@ -75,13 +78,13 @@ class Reading:
         return issues_of(self.load_session(session_id), (*INTEGRITY, *self._validators))
 
     def __contains__(self, session_id: object) -> bool:
-        checked = check_session_id(session_id)
+        key = self._key(session_id)
         self._view.wait_readable()
-        return self._view.record(checked) is not None
+        return self._view.record(key) is not None
 
     def __len__(self) -> int:
         self._view.wait_readable()
-        return self._view.count()
+        return self._view.count(self._namespace)
 
     def list_sessions(
         self,
@@ -140,6 +143,7 @@ class Reading:
             min_cost=min_cost,
             max_cost=max_cost,
             status=status,
+            namespace=self._namespace,
         )
         return self._view.search(query, limit, cursor)
 
@@ -180,7 +184,7 @@ class Reading:
         Sessions may change meanwhile: each is given as it is when its turn comes, and one that
         is there all the time is given once.
         """
-        for record in self._view.iterate():
+        for record in self._view.iterate(self._namespace):
             yield record.info()
 
     def load_all(self) -> Iterator[Session]:
@@ -188,3 +192,7 @@ class Reading:
         for info in self.iter_sessions():
             with contextlib.suppress(SessionNotFound):
                 yield self.load_session(info.session_id)
+
+    def _key(self, session_id: object) -> str:
+        """The key of a session here, once its id is checked."""
+        return key_of(self._namespace, check_session_id(session_id))

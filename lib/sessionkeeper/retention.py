@@ -91,7 +91,7 @@ class Retention:
             now: The wall clock.
         """
         return [
-            Removal(session.session_id, reason, self._detail(session, reason, now))
+            Removal.of(session.session_id, reason, self._detail(session, reason, now))
             for session, reason in self._judged(newest_first, now)
             if reason in ("age", "count")
         ]
@@ -99,7 +99,7 @@ class Retention:
     def decisions(self, newest_first: Iterable[Retained], now: datetime) -> list[Decision]:
         """Decide about every session, and say why; for arguments see `removals`."""
         return [
-            Decision(
+            Decision.of(
                 session.session_id,
                 reason in ("age", "count"),
                 reason,

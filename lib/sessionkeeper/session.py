@@ -13,6 +13,7 @@ from uuid import UUID
 import orjson
 
 from sessionkeeper.errors import InvalidQuery, InvalidValue
+from sessionkeeper.keys import key_of, split_key
 from sessionkeeper.slices import CHUNK, Pace
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ class SessionInfo:
 
     Attributes:
         session_id: The id, as the application gave it.
-        namespace: The namespace; empty for the root.
+        namespace: The namespace; empty for the default one.
         generation: 1 for a new session, one more for each change.
         lsn: The log sequence number of the last change; orders changes over all sessions.
         created_at: When the session was first saved (aware, UTC).
@@ -442,11 +443,19 @@ class Saved:
         session_id: The session changed.
         generation: Its generation with this change; 1 means it was created.
         message_count: How many messages it has with this change.
+        namespace: The namespace of the session; empty for the default one.
     """
 
     session_id: str
     generation: int
     message_count: int
+    namespace: str = ""
+
+    @classmethod
+    def of(cls, key: str, generation: int, message_count: int) -> Self:
+        """The answer to a change of the session of that key."""
+        namespace, session_id = split_key(key)
+        return cls(session_id, generation, message_count, namespace)
 
 
 @dataclass(frozen=True, slots=True)
@@ -457,11 +466,24 @@ class Removal:
         session_id: The session.
         reason: `age` or `count`.
         detail: The reason in words.
+        namespace: The namespace of the session; empty for the default one.
     """
 
     session_id: str
     reason: Literal["age", "count"]
     detail: str
+    namespace: str = ""
+
+    @classmethod
+    def of(cls, key: str, reason: Literal["age", "count"], detail: str) -> Self:
+        """The removal of the session of that key."""
+        namespace, session_id = split_key(key)
+        return cls(session_id, reason, detail, namespace)
+
+    @property
+    def key(self) -> str:
+        """The key of the session."""
+        return key_of(self.namespace, self.session_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -475,12 +497,20 @@ class Decision:
             `pinned`, `unfinished`, `promised` to be kept for longer, `young`, among the `newest`,
             or because retention is `unlimited`. The first of these that applies is given.
         detail: The reason in words.
+        namespace: The namespace of the session; empty for the default one.
     """
 
     session_id: str
     removed: bool
     reason: Reason
     detail: str
+    namespace: str = ""
+
+    @classmethod
+    def of(cls, key: str, removed: bool, reason: Reason, detail: str) -> Self:  # noqa: FBT001
+        """The decision about the session of that key."""
+        namespace, session_id = split_key(key)
+        return cls(session_id, removed, reason, detail, namespace)
 
 
 @dataclass(frozen=True, slots=True)
@@ -493,6 +523,7 @@ class BackupInfo:
         updated_at: When that version was made (aware, UTC).
         size: Bytes of its file.
         path: Where it lies.
+        namespace: The namespace of the session; empty for the default one.
     """
 
     session_id: str
@@ -500,6 +531,13 @@ class BackupInfo:
     updated_at: datetime
     size: int
     path: Path
+    namespace: str = ""
+
+    @classmethod
+    def of(cls, key: str, generation: int, updated_at: datetime, size: int, path: Path) -> Self:
+        """A version of the session of that key."""
+        namespace, session_id = split_key(key)
+        return cls(session_id, generation, updated_at, size, path, namespace)
 
 
 @dataclass(frozen=True, slots=True)
@@ -535,11 +573,24 @@ class Erased:
         session_id: The session.
         files: How many files there were of it: its own, backups, removals, what was set aside.
         size: Their bytes.
+        namespace: The namespace of the session; empty for the default one.
     """
 
     session_id: str
     files: int
     size: int
+    namespace: str = ""
+
+    @classmethod
+    def of(cls, key: str, files: int, size: int) -> Self:
+        """What was taken away of the session of that key."""
+        namespace, session_id = split_key(key)
+        return cls(session_id, files, size, namespace)
+
+    @property
+    def key(self) -> str:
+        """The key of the session."""
+        return key_of(self.namespace, self.session_id)
 
 
 class Page(Sequence[T]):

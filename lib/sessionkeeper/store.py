@@ -12,14 +12,15 @@ from sessionkeeper.changing import DEFAULT, Changing, Default, Timeout
 from sessionkeeper.engine.cache import SessionCache
 from sessionkeeper.engine.commands import (
     CheckpointFiles,
+    Cleanup,
     Command,
     Configure,
     CountSessions,
+    ExplainCleanup,
 )
 from sessionkeeper.engine.validation import check_validators, require_valid
 from sessionkeeper.engine.values import Values
 from sessionkeeper.engine.view import View
-from sessionkeeper.engine.watching import Watch
 from sessionkeeper.errors import (
     OutcomeUnknown,
     SessionKeeperError,
@@ -29,14 +30,13 @@ from sessionkeeper.errors import (
     ValidationFailed,
 )
 from sessionkeeper.events import EventBus, logger
-from sessionkeeper.layout import Layout, check_session_id
+from sessionkeeper.layout import Layout, check_namespace
 from sessionkeeper.opening import check_layout, is_left_open, layers_of
 from sessionkeeper.otp import OtpError
 from sessionkeeper.processes.tree import Injected, StoreTree, SystemTime
 from sessionkeeper.receipts import Receipt, Unread, translated
-from sessionkeeper.session import (
-    StorageStats,
-)
+from sessionkeeper.scope import SessionScope
+from sessionkeeper.session import Decision, Removal, StorageStats
 from sessionkeeper.storage.platform import FileSystem
 from sessionkeeper.storage.reader import FolderReader
 from sessionkeeper.storage.singlereader import SingleFileReader
@@ -109,6 +109,7 @@ class StoreInfo:
 class SessionStore(Changing):
     """A durable store of sessions in one folder.
 
+    Its methods for sessions work on those of the default namespace; `scope` gives those of another.
     Open it with `SessionStore.open`, best as a context manager. All methods may be called from
     any thread. A method that changes something returns when the change is as durable as the
     store promises (`durability="file"`: on the disk, name and all), or raises.
@@ -125,6 +126,7 @@ class SessionStore(Changing):
         validators: tuple[Validator, ...] = (),
         values: Values = PLAIN,
     ) -> None:
+        self._namespace = ""
         self._path = path
         self._clock = clock
         # The last change that a process made which did not close the store; None: it did.
@@ -395,6 +397,28 @@ class SessionStore(Changing):
         self._unread.watch(receipt)
         return receipt
 
+    def cleanup(self, *, dry_run: bool = False) -> list[Removal]:
+        """Apply the retention settings now, instead of when the timer does.
+
+        They hold for the sessions of all namespaces together, and so does this.
+
+        Args:
+            dry_run: Only say what would be removed.
+
+        Returns:
+            What was removed and why.
+        """
+        return self.ask(Cleanup(dry_run))
+
+    def explain_cleanup(self) -> list[Decision]:
+        """Say what a cleanup would do with each session now, and why.
+
+        Returns:
+            One decision for each session of the store, the one changed last first; also for those
+            that stay.
+        """
+        return self.ask(ExplainCleanup())
+
     # --- about the store --------------------------------------------------------------------
 
     @property
@@ -480,42 +504,45 @@ class SessionStore(Changing):
         """
         self.ask(Configure(settings))
 
+    # --- namespaces -------------------------------------------------------------------------
+
+    def scope(self, namespace: str) -> SessionScope:
+        """The sessions of a namespace: the same methods, and none of the other sessions.
+
+        Nothing is made by that: a namespace is there as soon as a session is saved in it, and one
+        id can be that of a session in each.
+
+        Args:
+            namespace: Up to 64 letters, digits, `_` and `-`; the name of its folder.
+
+        Raises:
+            InvalidNamespace: It cannot name one.
+        """
+        return SessionScope(
+            self,
+            check_namespace(namespace),
+            view=self._view,
+            events=self._events,
+            values=self._values,
+            validators=self._validators,
+            left_open_at=self._left_open_at,
+        )
+
+    def namespaces(self) -> list[str]:
+        """The names of the namespaces that hold sessions, but for the default one, sorted."""
+        self._view.wait_readable()
+        return [namespace for namespace in self._view.namespaces() if namespace]
+
     def subscribe(self, callback: Callable[[Event], None]) -> Callable[[], None]:
         """Call `callback` for every event of the store, in the thread where it happens.
 
-        It must be quick and must not call methods that change the store; what it raises is
-        logged and hurts nobody.
+        That is of all namespaces; an event says which it concerns. The callback must be quick and
+        must not call methods that change the store; what it raises is logged and hurts nobody.
 
         Returns:
             A function that ends the subscription.
         """
         return self._events.subscribe(callback)
-
-    def watch(self, session_id: str | None = None) -> Watch:
-        """Wait for sessions to change, by whomever: iterate over it, or call its `next`.
-
-        A session that changes several times before anybody looks is given once, as it is then.
-        The iteration ends when the store is closed; `close`, or a `with` block, ends it earlier.
-
-        Args:
-            session_id: Only this session, which need not exist yet; None for all.
-
-        Raises:
-            StoreReadOnly: A store that was opened for reading only is told of no changes.
-            StoreClosed: The store is closed.
-        """
-        checked = None if session_id is None else check_session_id(session_id)
-        tree = self._writer()
-        watch = Watch(self._events.subscribe, self._view.record, self._settle, checked)
-        if self._closed or tree.exit_reason is not None:
-            watch.close()
-            raise StoreClosed("the store is closed")
-        return watch
-
-    def _settle(self) -> None:
-        """Wait until the actor is done with what it is at; not if it has ended."""
-        with contextlib.suppress(StoreClosed):
-            self.ask(CountSessions())
 
     def __repr__(self) -> str:
         return f"SessionStore({str(self._path)!r}, {self.info().state})"
@@ -542,6 +569,12 @@ class SessionStore(Changing):
             except OtpError as error:
                 raise translated(error) from error
             require_valid(prepared, *rest)
+
+    def require_open(self) -> None:
+        """See `Changing.require_open`."""
+        tree = self._writer()
+        if self._closed or tree.exit_reason is not None:
+            raise StoreClosed("the store is closed")
 
     def _writer(self) -> StoreTree:
         if self._tree is None:

@@ -406,7 +406,7 @@ def test_no_step_on_the_way_of_a_long_session_is_long(
 
 
 RENAMED = {"__contains__": "contains", "__len__": "count"}
-SYNC_ONLY = {"submit"}
+SYNC_ONLY = {"submit", "require_open"}
 
 
 def test_both_facades_have_the_same_methods_with_the_same_arguments() -> None:

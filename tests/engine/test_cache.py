@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 RECORD = Record(
     session_id="s",
-    namespace="",
     generation=1,
     lsn=1,
     created_at=START,

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 NOW = datetime(2025, 1, 1, tzinfo=UTC)
 RECORD = Record(
     session_id="s1",
-    namespace="",
     generation=1,
     lsn=1,
     created_at=NOW,

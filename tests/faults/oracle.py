@@ -6,11 +6,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Literal
 
 from sessionkeeper import SessionNotFound
+from sessionkeeper.keys import split_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from sessionkeeper import SessionStore
+    from sessionkeeper import SessionScope, SessionStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,12 +126,19 @@ def _folded(
     return frozenset(current | ends)
 
 
+def at(store: SessionStore, key: str) -> tuple[SessionStore | SessionScope, str]:
+    """Where a session lies, and its id there; its key may name a namespace."""
+    namespace, session_id = split_key(key)
+    return (store.scope(namespace) if namespace else store), session_id
+
+
 def observe(store: SessionStore, session_ids: Iterable[str]) -> dict[str, State]:
     """What the store holds of these sessions, trash included."""
     found: dict[str, State] = {}
     for session_id in session_ids:
+        view, name = at(store, session_id)
         try:
-            messages = tuple(store.load_session(session_id).messages)
+            messages = tuple(view.load_session(name).messages)
         except SessionNotFound:
             messages = None
         document = store._view._backend.trashed(session_id)

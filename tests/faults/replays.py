@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from oracle import Answered, Kind, Lost, Observed, Sent, State, allowed, check, observe
+from oracle import Answered, Kind, Lost, Observed, Sent, State, allowed, at, check, observe
 from recorder import RecordingFileSystem
 from simdisk import Disk, Mark, SyncFile, SyncFolder, disk_of
 
@@ -23,6 +23,7 @@ from sessionkeeper import (
     StoreClosed,
     UndeleteSession,
 )
+from sessionkeeper.keys import key_of
 from sessionkeeper.storage import checkpoints, commits, journal
 from sessionkeeper.storage.documents import decode_document
 from sessionkeeper.testing import Injected, crash_actor
@@ -34,13 +35,14 @@ if TYPE_CHECKING:
     from oracle import Allowed
     from simdisk import Choice, Operation
 
-    from sessionkeeper import Receipt
+    from sessionkeeper import Receipt, SessionInfo
 
 Model = Literal["weak", "ordered"]
 Durability = Literal["journal", "file"]
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
-SESSIONS = tuple(f"s{number}" for number in range(6))
+# Some ids are there twice: a session is named by its namespace, too.
+SESSIONS = (*(f"s{number}" for number in range(4)), "team/s0", "team/s1")
 # Folders that do not exist yet above the store's own.
 STORE = Path("apps") / "agent" / "store"
 
@@ -118,16 +120,17 @@ class Driver:
         )
         sent = Sent(self._number, kind, session_id, texts if kind in ("append", "save") else ())
         self._fs.mark(sent)
+        view, name = at(store, session_id)
         receipt: Receipt[Any]
         match kind:
             case "append":
-                receipt = store.tell(AppendMessages(session_id, list(texts)))
+                receipt = view.tell(AppendMessages(name, list(texts)))
             case "save":
-                receipt = store.tell(SaveSession(session_id, list(texts)))
+                receipt = view.tell(SaveSession(name, list(texts)))
             case "delete":
-                receipt = store.tell(DeleteSession(session_id))
+                receipt = view.tell(DeleteSession(name))
             case "undelete":
-                receipt = store.tell(UndeleteSession(session_id))
+                receipt = view.tell(UndeleteSession(name))
         receipt.add_done_callback(lambda done: self._answered(sent.number, done))
         return receipt
 
@@ -217,7 +220,7 @@ def recover(
             found = observe(store, SESSIONS)
             check(found, expected, f"{where}, {store.last_recovery}")
             _check_problems(store, where)
-            extra = {info.session_id for info in store.list_sessions()} - set(SESSIONS)
+            extra = {key_of(info.namespace, info.session_id) for info in _all(store)} - {*SESSIONS}
             if extra:
                 raise Lost(f"{where}: nobody made {extra}")
             if fs is not None and seed is not None:
@@ -242,6 +245,12 @@ def recover(
     return None if fs is None or before is None else Trace(before, fs.log, expected)
 
 
+def _all(store: SessionStore) -> Iterator[SessionInfo]:
+    yield from store.list_sessions()
+    for namespace in store.namespaces():
+        yield from store.scope(namespace).list_sessions()
+
+
 def _check_problems(store: SessionStore, where: str) -> None:
     # A crash is no rot: whatever the journal calls damaged was acknowledged once.
     problems = [p for p in store.last_recovery.problems if p.kind not in ("corrupt", "rot")]
@@ -252,7 +261,8 @@ def _check_problems(store: SessionStore, where: str) -> None:
 def _unreadable(folder: Path) -> list[bytes]:
     if not folder.is_dir():
         return []
-    contents = [path.read_bytes() for path in folder.glob("*.json")]
+    paths = (*folder.glob("*.json"), *folder.glob("team/*.json"))
+    contents = [path.read_bytes() for path in paths]
     return [content for content in contents if decode_document([content]) is None]
 
 

@@ -51,7 +51,7 @@ def write_and_note(folder: Path, disk: BlockLog, changes: int) -> list[tuple[int
         for number in range(changes):
             text = f"0.{number}"
             store.append("shared", [text])
-            told.append((len(disk.log), ["shared", text]))
+            told.append((len(disk.log), ["shared", "shared", text]))
             store.append("own-0", [text + ":" + "x" * (number % 5 * 3000)])
             told.append((len(disk.log), ["added", "own-0", text]))
             store.save_session(f"brief-{text}", [text])
@@ -152,7 +152,7 @@ def test_a_disk_that_fails_and_heals_has_all_that_was_acknowledged(
                         os.sync()
                 try:
                     store.append("shared", [f"0.{number}"])
-                    told.append(["shared", f"0.{number}"])
+                    told.append(["shared", "shared", f"0.{number}"])
                 except (OutcomeUnknown, SessionKeeperError):
                     failures += 1
         finally:

@@ -12,7 +12,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING
 
-from sessionkeeper import SessionKeeperError, SessionStore
+from sessionkeeper import SessionKeeperError, SessionScope, SessionStore
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,21 +24,24 @@ def note(descriptor: int, words: Sequence[str]) -> None:
 
 def work(store: SessionStore, acks: int, thread: int, rounds: int) -> None:
     rng = random.Random(thread)
+    # Every other thread has the same ids in a namespace.
+    view: SessionStore | SessionScope = store.scope("team") if thread % 2 else store
+    before = "team/" if thread % 2 else ""
     for turn in range(rounds):
         text = f"{thread}.{turn}"
         padding = "x" * rng.choice([0, 0, 500, 70_000])
         try:
-            store.append("shared", [text])
-            note(acks, ["shared", text])
+            view.append("shared", [text])
+            note(acks, ["shared", f"{before}shared", text])
             if turn % 3 == 2:
-                store.save_session(f"own-{thread}", [text + ":" + padding])
-                note(acks, ["saved", f"own-{thread}", text])
+                view.save_session(f"own-{thread}", [text + ":" + padding])
+                note(acks, ["saved", f"{before}own-{thread}", text])
             else:
-                store.append(f"own-{thread}", [text + ":" + padding])
-                note(acks, ["added", f"own-{thread}", text])
-            store.save_session(f"brief-{text}", [text])
-            store.delete_session(f"brief-{text}")
-            note(acks, ["gone", f"brief-{text}"])
+                view.append(f"own-{thread}", [text + ":" + padding])
+                note(acks, ["added", f"{before}own-{thread}", text])
+            view.save_session(f"brief-{text}", [text])
+            view.delete_session(f"brief-{text}")
+            note(acks, ["gone", f"{before}brief-{text}"])
         except SessionKeeperError:
             continue  # refused or unknown: not noted
 

@@ -8,7 +8,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from oracle import Lost
+from oracle import Lost, at
 
 from sessionkeeper import SessionStore
 from sessionkeeper.storage.documents import decode_document
@@ -53,11 +53,12 @@ def compare(folder: Path, told: list[list[str]]) -> int:  # noqa: C901 - one loo
         Lost: One is missing, or is there twice.
     """
     own: dict[str, list[str]] = {}
-    shared, gone = [], []
+    shared: dict[str, list[str]] = {}
+    gone = []
     for words in told:
         match words:
-            case ["shared", text]:
-                shared.append(text)
+            case ["shared", session_id, text]:
+                shared.setdefault(session_id, []).append(text)
             case ["saved", session_id, text]:
                 own[session_id] = [text]
             case ["added", session_id, text]:
@@ -68,26 +69,31 @@ def compare(folder: Path, told: list[list[str]]) -> int:  # noqa: C901 - one loo
         problems = [p for p in store.last_recovery.problems if p.kind == "journal"]
         if problems:
             raise Lost(f"damage after a crash: {problems[0].detail}")
-        if shared:
-            found = Counter(store.load_session("shared").messages)
-            missing = [text for text in shared if text not in found]
+        for session_id, texts in shared.items():
+            found = Counter(_messages(store, session_id))
+            missing = [text for text in texts if text not in found]
             if missing or max(found.values()) > 1:
-                raise Lost(f"shared: {missing} missing, {found.most_common(1)} there")
+                raise Lost(f"{session_id}: {missing} missing, {found.most_common(1)} there")
         for session_id, texts in own.items():
             _compare_own(store, session_id, texts)
-        back = [session_id for session_id in gone if session_id in store]
+        back = [key for key in gone for view, name in [at(store, key)] if name in view]
         if back:
             raise Lost(f"deleted sessions came back: {back}")
-    for path in folder.glob("*.json"):
+    for path in (*folder.glob("*.json"), *folder.glob("team/*.json")):
         if decode_document([path.read_bytes()]) is None:
             raise Lost(f"{path.name} is torn")
     return len(told)
 
 
 def _compare_own(store: SessionStore, session_id: str, texts: list[str]) -> None:
-    found = [message.split(":")[0] for message in store.load_session(session_id).messages]
+    found = [message.split(":")[0] for message in _messages(store, session_id)]
     # One more change may have happened: an append, or a save that replaced everything.
     turn = int(texts[-1].split(".")[1])
-    following = [f"{session_id.removeprefix('own-')}.{turn + 1}"]
+    following = [f"{session_id.rpartition('own-')[2]}.{turn + 1}"]
     if found not in (texts, texts + following, following):
         raise Lost(f"{session_id} holds {found}, was told {texts}")
+
+
+def _messages(store: SessionStore, key: str) -> list[str]:
+    view, name = at(store, key)
+    return view.load_session(name).messages

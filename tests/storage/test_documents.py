@@ -29,7 +29,6 @@ MESSAGES: list[Any] = [{"role": "user", "content": 'a "line"\nbreak, ],\n"state"
 def make(messages: list[Any], **changes: Any) -> Document:
     record = Record(
         session_id="s1",
-        namespace="",
         generation=3,
         lsn=9,
         created_at=NOW - timedelta(days=1),

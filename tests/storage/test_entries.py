@@ -324,7 +324,10 @@ def test_a_checksum_around_nonsense_is_refused(content: bytes) -> None:
         decode_document([checksummed(content)])
 
 
-@pytest.mark.parametrize("session_id", ["", "../escape", "a/b", "nul", ".hidden", "x" * 5000])
+@pytest.mark.parametrize(
+    "session_id",
+    ["", "../escape", "a/b/c", "a./b", "nul/b", "a/", "/b", "nul", ".hidden", "x" * 5000],
+)
 def test_an_id_that_no_session_can_have_is_refused(session_id: str) -> None:
     for index in (1, 3):
         fields = orjson.loads(valid_records()[index][1:])

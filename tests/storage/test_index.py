@@ -54,7 +54,6 @@ QUERIES = [
 def record(number: int, **changes: Any) -> Record:
     made = Record(
         session_id=f"s{number}",
-        namespace="",
         generation=1,
         lsn=number + 1,
         created_at=NOW,
@@ -212,7 +211,7 @@ def test_a_row_that_is_not_as_it_was_written_is_left_out(index: Index) -> None:
 @pytest.mark.parametrize(
     "statement",
     [
-        "PRAGMA user_version = 2",
+        "PRAGMA user_version = 3",
         "CREATE TABLE more (a)",
         "CREATE TRIGGER t AFTER INSERT ON tags BEGIN DELETE FROM sessions; END",
         "DROP INDEX tags_newest",
@@ -427,8 +426,8 @@ def test_whatever_stands_there_is_replaced(damage: Any, pristine: Path, tmp_path
     [
         "DELETE FROM sessions WHERE session_id = 's7'",
         "DELETE FROM tags WHERE session_id = 's7'",
-        "INSERT INTO tags VALUES ('s7', 'fifth', 8)",
-        "INSERT INTO tags VALUES ('nobody', 'odd', 8)",
+        "INSERT INTO tags VALUES ('', 's7', 'fifth', 8)",
+        "INSERT INTO tags VALUES ('', 'nobody', 'odd', 8)",
         "UPDATE tags SET lsn = 1000 WHERE session_id = 's7'",
         "UPDATE sessions SET lsn = 1000 WHERE session_id = 's7'",
         "UPDATE sessions SET status = 'active'",

@@ -57,6 +57,7 @@ def test_it_says_what_sessions_there_are_the_newest_first(bench: Bench) -> None:
     assert [session["session_id"] for session in found["sessions"]] == ["s2", "s1", "s0"]
     assert found["sessions"][2] == {
         "session_id": "s0",
+        "namespace": "",
         "title": "A title",
         "status": "active",
         "created_at": "2025-01-01T12:00:00.000000Z",

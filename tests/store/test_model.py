@@ -21,10 +21,21 @@ from hypothesis.stateful import (
     rule,
 )
 
-from sessionkeeper import Conflict, InvalidValue, SessionExists, SessionNotFound, SessionStore
+from sessionkeeper import (
+    Conflict,
+    InvalidValue,
+    SessionExists,
+    SessionNotFound,
+    SessionScope,
+    SessionStore,
+)
+from sessionkeeper.keys import key_of
 from sessionkeeper.testing import Fault, FaultyFileSystem, Injected, InjectedCrash, crash_actor
 
-ids = st.sampled_from(["a", "A", "b:c", "x" * 300, "é"])
+names = st.sampled_from(["a", "A", "b:c", "x" * 300, "é"])
+# The same ids in two namespaces: a session is named by both together.
+ids = st.tuples(st.sampled_from(["", "", "team"]), names)
+Id = tuple[str, str]
 values = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner),
@@ -52,8 +63,8 @@ class StoreMachine(RuleBasedStateMachine):
         self.durability = durability
         self.root = Path(tempfile.mkdtemp())
         self.fs = FaultyFileSystem()
-        self.model: dict[str, Model] = {}
-        self.trash: dict[str, Model] = {}
+        self.model: dict[Id, Model] = {}
+        self.trash: dict[Id, Model] = {}
         self.open()
 
     def open(self) -> None:
@@ -69,6 +80,12 @@ class StoreMachine(RuleBasedStateMachine):
             inject=Injected(fs=self.fs),
         )
 
+    def view(self, namespace: str) -> SessionStore | SessionScope:
+        return self.store.scope(namespace) if namespace else self.store
+
+    def at(self, session_id: Id) -> SessionStore | SessionScope:
+        return self.view(session_id[0])
+
     def teardown(self) -> None:
         if hasattr(self, "store"):
             self.fs.heal()
@@ -76,9 +93,9 @@ class StoreMachine(RuleBasedStateMachine):
             shutil.rmtree(self.root)
 
     @rule(session_id=ids, new=messages, tags=st.sampled_from([[], ["t"], ["t", "u"]]))
-    def save(self, session_id: str, new: list[Any], tags: list[str]) -> None:
+    def save(self, session_id: Id, new: list[Any], tags: list[str]) -> None:
         before = self.model.get(session_id, Model(0, []))
-        saved = self.store.save_session(session_id, new, tags=tags)
+        saved = self.at(session_id).save_session(session_id[1], new, tags=tags)
         self.model[session_id] = replace(
             before,
             generation=before.generation + 1,
@@ -88,15 +105,15 @@ class StoreMachine(RuleBasedStateMachine):
         assert saved.generation == before.generation + 1
 
     @rule(session_id=ids, state=values)
-    def save_state_only(self, session_id: str, state: Any) -> None:
+    def save_state_only(self, session_id: Id, state: Any) -> None:
         before = self.model.get(session_id, Model(0, []))
-        self.store.save_session(session_id, state=state)
+        self.at(session_id).save_session(session_id[1], state=state)
         self.model[session_id] = replace(before, generation=before.generation + 1, state=state)
 
     @rule(session_id=ids, new=messages, key=st.sampled_from([None, "k1", "k2"]))
-    def append(self, session_id: str, new: list[Any], key: str | None) -> None:
+    def append(self, session_id: Id, new: list[Any], key: str | None) -> None:
         before = self.model.get(session_id, Model(0, []))
-        saved = self.store.append(session_id, new, key=key)
+        saved = self.at(session_id).append(session_id[1], new, key=key)
         if key is not None and key in before.keys:
             assert saved.generation == before.keys[key]
             return
@@ -114,46 +131,50 @@ class StoreMachine(RuleBasedStateMachine):
         assert saved.message_count == len(before.messages) + len(new)
 
     @rule(session_id=ids, offset=st.sampled_from([-1, 0, 1]))
-    def compare_and_swap(self, session_id: str, offset: int) -> None:
+    def compare_and_swap(self, session_id: Id, offset: int) -> None:
         before = self.model.get(session_id, Model(0, []))
         expected = max(0, before.generation + offset)
         if expected == before.generation:
-            self.store.save_session(session_id, title="swapped", expected_generation=expected)
+            self.at(session_id).save_session(
+                session_id[1], title="swapped", expected_generation=expected
+            )
             self.model[session_id] = replace(before, generation=before.generation + 1)
             return
         with pytest.raises(SessionExists if expected == 0 else Conflict):
-            self.store.save_session(session_id, title="swapped", expected_generation=expected)
+            self.at(session_id).save_session(
+                session_id[1], title="swapped", expected_generation=expected
+            )
 
     @rule(session_id=ids)
-    def delete(self, session_id: str) -> None:
-        assert self.store.delete_session(session_id) is (session_id in self.model)
+    def delete(self, session_id: Id) -> None:
+        assert self.at(session_id).delete_session(session_id[1]) is (session_id in self.model)
         if session_id in self.model:
             self.trash[session_id] = self.model.pop(session_id)
 
     @rule(session_id=ids)
-    def undelete(self, session_id: str) -> None:
+    def undelete(self, session_id: Id) -> None:
         if session_id in self.model:
             with pytest.raises(SessionExists):
-                self.store.undelete_session(session_id)
+                self.at(session_id).undelete_session(session_id[1])
         elif session_id not in self.trash:
             with pytest.raises(SessionNotFound):
-                self.store.undelete_session(session_id)
+                self.at(session_id).undelete_session(session_id[1])
         else:
             back = self.trash[session_id]
-            self.store.undelete_session(session_id)
+            self.at(session_id).undelete_session(session_id[1])
             self.model[session_id] = replace(back, generation=back.generation + 1)
 
     # --- what changes little, or much ---------------------------------------------------------
 
     @rule(session_id=ids, tags=st.sets(st.sampled_from(["t", "u", "v"]), min_size=1))
-    def add_tags(self, session_id: str, tags: set[str]) -> None:
+    def add_tags(self, session_id: Id, tags: set[str]) -> None:
         before = self.model.get(session_id)
         if before is None:
             with pytest.raises(SessionNotFound):
-                self.store.add_tags(session_id, tags)
+                self.at(session_id).add_tags(session_id[1], tags)
             return
         added = [tag for tag in tags if tag not in before.tags]
-        saved = self.store.add_tags(session_id, tags)
+        saved = self.at(session_id).add_tags(session_id[1], tags)
         assert saved.generation == before.generation + bool(added)
         self.model[session_id] = replace(
             before,
@@ -162,73 +183,76 @@ class StoreMachine(RuleBasedStateMachine):
         )
 
     @rule(session_id=ids, tag=st.sampled_from(["t", "u", "v"]))
-    def remove_tag(self, session_id: str, tag: str) -> None:
+    def remove_tag(self, session_id: Id, tag: str) -> None:
         before = self.model.get(session_id)
         if before is None:
             with pytest.raises(SessionNotFound):
-                self.store.remove_tags(session_id, [tag])
+                self.at(session_id).remove_tags(session_id[1], [tag])
             return
-        saved = self.store.remove_tags(session_id, [tag])
+        saved = self.at(session_id).remove_tags(session_id[1], [tag])
         assert saved.generation == before.generation + (tag in before.tags)
         tags = tuple(one for one in before.tags if one != tag)
         self.model[session_id] = replace(before, generation=saved.generation, tags=tags)
 
     @rule(session_id=ids, pinned=st.booleans())
-    def pin(self, session_id: str, pinned: bool) -> None:  # noqa: FBT001 - drawn
+    def pin(self, session_id: Id, pinned: bool) -> None:  # noqa: FBT001 - drawn
         before = self.model.get(session_id)
-        call = self.store.pin if pinned else self.store.unpin
+        view = self.at(session_id)
+        call = view.pin if pinned else view.unpin
         if before is None:
             with pytest.raises(SessionNotFound):
-                call(session_id)
+                call(session_id[1])
             return
-        saved = call(session_id)
+        saved = call(session_id[1])
         assert saved.generation == before.generation + (pinned != before.pinned)
         self.model[session_id] = replace(before, generation=saved.generation, pinned=pinned)
 
     @rule(session_id=ids, text=st.sampled_from(["first", "ü"]))
-    def annotate(self, session_id: str, text: str) -> None:
+    def annotate(self, session_id: Id, text: str) -> None:
         before = self.model.get(session_id)
         if before is None:
             with pytest.raises(SessionNotFound):
-                self.store.annotate(session_id, text)
+                self.at(session_id).annotate(session_id[1], text)
             return
-        self.store.annotate(session_id, text)
+        self.at(session_id).annotate(session_id[1], text)
         self.model[session_id] = replace(
             before,
             generation=before.generation + 1,
             notes=(*before.notes, text),
         )
 
-    @rule(session_id=ids, new_id=ids)
-    def rename(self, session_id: str, new_id: str) -> None:
+    @rule(session_id=ids, new_id=names)
+    def rename(self, session_id: Id, new_id: str) -> None:
         before = self.model.get(session_id)
-        if before is None or new_id in self.model:
+        new = session_id[0], new_id
+        if before is None or new in self.model:
             with pytest.raises((SessionNotFound, SessionExists)):
-                self.store.rename_session(session_id, new_id)
+                self.at(session_id).rename_session(session_id[1], new_id)
             return
-        saved = self.store.rename_session(session_id, new_id)
+        saved = self.at(session_id).rename_session(session_id[1], new_id)
         assert saved.generation == before.generation + 1
         self.trash[session_id] = self.model.pop(session_id)
-        self.model[new_id] = replace(before, generation=saved.generation)
+        self.model[new] = replace(before, generation=saved.generation)
 
-    @rule(session_id=ids, new_id=ids, at=st.none() | st.integers(0, 3))
-    def fork(self, session_id: str, new_id: str, at: int | None) -> None:
+    @rule(session_id=ids, new_id=names, at=st.none() | st.integers(0, 3))
+    def fork(self, session_id: Id, new_id: str, at: int | None) -> None:
         before = self.model.get(session_id)
-        if before is None or new_id in self.model or (at or 0) > len(before.messages):
+        new = session_id[0], new_id
+        if before is None or new in self.model or (at or 0) > len(before.messages):
             with pytest.raises((SessionNotFound, SessionExists, InvalidValue)):
-                self.store.fork_session(session_id, new_id, at=at)
+                self.at(session_id).fork_session(session_id[1], new_id, at=at)
             return
-        assert self.store.fork_session(session_id, new_id, at=at).generation == 1
-        self.model[new_id] = Model(1, before.messages[:at], before.state, before.tags)
+        assert self.at(session_id).fork_session(session_id[1], new_id, at=at).generation == 1
+        self.model[new] = Model(1, before.messages[:at], before.state, before.tags)
 
     @rule(session_id=ids, message=st.integers(0, 3))
-    def rewind(self, session_id: str, message: int) -> None:
+    def rewind(self, session_id: Id, message: int) -> None:
         before = self.model.get(session_id)
         if before is None or message > len(before.messages):
             with pytest.raises((SessionNotFound, InvalidValue)):
-                self.store.rewind(session_id, message=message)
+                self.at(session_id).rewind(session_id[1], message=message)
             return
-        saved = self.store.rewind(session_id, message=message)
+        saved = self.at(session_id).rewind(session_id[1], message=message)
         assert saved.generation == before.generation + (message < len(before.messages))
         self.model[session_id] = replace(
             before,
@@ -237,16 +261,16 @@ class StoreMachine(RuleBasedStateMachine):
         )
 
     @rule(session_id=ids)
-    def restore(self, session_id: str) -> None:
+    def restore(self, session_id: Id) -> None:
         """Of a session that is there, what was replaced last and is kept."""
-        backups = self.store.backups(session_id)
+        backups = self.at(session_id).backups(session_id[1])
         before = self.model.get(session_id)
         if before is None or not backups:
             return
         assert backups[0].generation < before.generation
-        saved = self.store.restore(session_id)
+        saved = self.at(session_id).restore(session_id[1])
         assert saved.generation == before.generation + 1
-        session = self.store.load_session(session_id)
+        session = self.at(session_id).load_session(session_id[1])
         self.model[session_id] = replace(
             before,
             generation=saved.generation,
@@ -258,16 +282,18 @@ class StoreMachine(RuleBasedStateMachine):
         )
 
     @precondition(lambda self: len(self.model) > 2)
-    @rule()
-    def clear(self) -> None:
-        assert self.store.clear() == len(self.model)
-        self.trash.update(self.model)
-        self.model.clear()
+    @rule(namespace=st.sampled_from(["", "team"]))
+    def clear(self, namespace: str) -> None:
+        gone = {key: model for key, model in self.model.items() if key[0] == namespace}
+        assert self.view(namespace).clear() == len(gone)
+        self.trash.update(gone)
+        for key in gone:
+            del self.model[key]
 
     @rule(session_id=ids)
-    def erase(self, session_id: str) -> None:
+    def erase(self, session_id: Id) -> None:
         self.fs.heal()
-        self.store.erase_session(session_id)
+        self.at(session_id).erase_session(session_id[1])
         self.model.pop(session_id, None)
         self.trash.pop(session_id, None)
 
@@ -316,7 +342,7 @@ class StoreMachine(RuleBasedStateMachine):
         session_id = data.draw(st.sampled_from(sorted(self.model)))
         self.fs.heal()
         self.store.flush()
-        name = self.store._view._backend.file_name(session_id)
+        name = self.store._view._backend.file_name(key_of(*session_id))
         path = self.root / "store" / name
         fields = json.loads(path.read_bytes())
         before = self.model[session_id]
@@ -337,9 +363,14 @@ class StoreMachine(RuleBasedStateMachine):
         if not hasattr(self, "store"):
             return
         self.store.flush()
-        assert {info.session_id for info in self.store.list_sessions()} == self.model.keys()
+        views = self.store, self.store.scope("team")
+        infos = [info for view in views for info in view.list_sessions()]
+        assert {(info.namespace, info.session_id) for info in infos} == self.model.keys()
+        assert self.store.namespaces() == sorted({key[0] for key in self.model} - {""})
+        for view in views:
+            assert len(view) == len(view.list_sessions())
         for session_id, expected in self.model.items():
-            session = self.store.load_session(session_id)
+            session = self.at(session_id).load_session(session_id[1])
             assert session.messages == expected.messages
             assert session.state == expected.state
             assert session.tags == expected.tags

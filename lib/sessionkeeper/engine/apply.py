@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Protocol
 from sessionkeeper.engine.commands import ABSENT
 from sessionkeeper.errors import (
     Conflict,
+    InvalidNamespace,
     InvalidValue,
     SessionExists,
     SessionNotFound,
     SessionTooLarge,
 )
+from sessionkeeper.keys import SEPARATOR, named, namespace_of
 from sessionkeeper.session import COMPLETED, KEEP, Keep, Saved
 from sessionkeeper.storage.backend import Append, Put, Trash, fulfilled
 from sessionkeeper.storage.documents import (
@@ -63,8 +65,12 @@ class Visible(Protocol):
         """All records, the one changed last first."""
         ...
 
-    def count(self) -> int:
-        """How many sessions there are."""
+    def count(self, namespace: str | None) -> int:
+        """How many sessions there are in a namespace; None: in all."""
+        ...
+
+    def namespaces(self) -> Iterable[str]:
+        """The namespaces in which there are sessions."""
         ...
 
 
@@ -146,7 +152,7 @@ class Transaction:
         """Add messages at the end; what was there before is not touched, nor even read."""
         current = self.record(command.session_id)
         if current is not None and not command.message_count:
-            return Saved(current.session_id, current.generation, current.message_count)
+            return Saved.of(current.session_id, current.generation, current.message_count)
         base = current or self.new(command.session_id).record
         cost = _sum(base.total_cost, command.cost)
         changed = self._next(
@@ -177,7 +183,7 @@ class Transaction:
         trashed = self._visible.trashed(session_id)
         if trashed is None:
             raise SessionNotFound(
-                f"session {session_id!r} is not in the trash",
+                f"session {named(session_id)} is not in the trash",
                 session_id=session_id,
             )
         return self.put(trashed, request_id)
@@ -197,12 +203,13 @@ class Transaction:
         yield from changed
         yield from unchanged
 
-    def count(self) -> int:
-        """How many sessions there are after the commands so far."""
-        count = self._visible.count()
+    def count(self, namespace: str | None) -> int:
+        """How many sessions a namespace, or the store, has after the commands so far."""
+        count = self._visible.count(namespace)
         for session_id, record in self._pending.items():
-            existed = self._visible.record(session_id) is not None
-            count += (record is not None) - existed
+            if namespace is None or namespace == namespace_of(session_id):
+                existed = self._visible.record(session_id) is not None
+                count += (record is not None) - existed
         return count
 
     # --- what other commands are made of ----------------------------------------------------
@@ -235,7 +242,7 @@ class Transaction:
         """
         document = self.document(session_id)
         if document is None:
-            raise SessionNotFound(f"there is no session {session_id!r}", session_id=session_id)
+            raise SessionNotFound(f"there is no session {named(session_id)}", session_id=session_id)
         return document
 
     def backup(self, session_id: str, generation: int | None) -> Document:
@@ -268,7 +275,7 @@ class Transaction:
         changed = change(current)
         if changed is current:
             record = current.record
-            return Saved(session_id, record.generation, record.message_count)
+            return Saved.of(session_id, record.generation, record.message_count)
         return self.put(changed, request_id)
 
     def require_absent(self, session_id: str) -> None:
@@ -280,7 +287,7 @@ class Transaction:
         record = self.record(session_id)
         if record is not None:
             raise SessionExists(
-                f"session {session_id!r} exists",
+                f"session {named(session_id)} exists",
                 session_id=session_id,
                 expected=ABSENT,
                 actual=record.generation,
@@ -308,7 +315,6 @@ class Transaction:
         return Document(
             Record(
                 session_id=session_id,
-                namespace="",
                 generation=0,
                 lsn=0,
                 created_at=now,
@@ -381,14 +387,29 @@ class Transaction:
         # One that was larger before, under another limit, may still be tagged, or shortened.
         if before is None or whole.size > before.size:
             raise SessionTooLarge(
-                f"session {session_id!r} would have {whole.size} bytes, more than {self._max_size}",
+                f"session {named(session_id)} would have {whole.size} bytes,"
+                f" more than {self._max_size}",
                 session_id=session_id,
             )
+
+    def _refuse_twin(self, namespace: str) -> None:
+        """Refuse a namespace whose folder would be that of another where capitals do not count."""
+        if self._visible.count(namespace):
+            return
+        begun = {namespace_of(key) for key, record in self._pending.items() if record is not None}
+        for other in begun.union(self._visible.namespaces()):
+            if other != namespace and other.casefold() == namespace.casefold():
+                raise InvalidNamespace(
+                    f"{namespace!r} differs from the namespace {other!r} in capitals only",
+                    namespace=namespace,
+                )
 
     def _enter(self, change: Put | Append) -> Saved:
         self._require_room(change)
         record = change.record
         session_id = record.session_id
+        if SEPARATOR in session_id and self.record(session_id) is None:
+            self._refuse_twin(namespace_of(session_id))
         index = self._latest.get(session_id)
         if index is None:
             self._latest[session_id] = len(self.changes)
@@ -400,7 +421,7 @@ class Transaction:
             self.changes[index] = change  # only the newest version is written
         self._pending[session_id] = record
         self.lsn = record.lsn
-        return Saved(session_id, record.generation, record.message_count)
+        return Saved.of(session_id, record.generation, record.message_count)
 
 
 def _sum(cost: float, more: float) -> float:
@@ -423,13 +444,13 @@ def _check_generation(command: PreparedSave, current: Document | None) -> None:
     session_id = command.session_id
     if expected == ABSENT:
         raise SessionExists(
-            f"session {session_id!r} exists",
+            f"session {named(session_id)} exists",
             session_id=session_id,
             expected=ABSENT,
             actual=actual,
         )
     raise Conflict(
-        f"session {session_id!r} has generation {actual}, not {expected}",
+        f"session {named(session_id)} has generation {actual}, not {expected}",
         session_id=session_id,
         expected=expected,
         actual=actual,

@@ -8,6 +8,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from sessionkeeper.errors import InvalidQuery
+from sessionkeeper.keys import namespace_of
 from sessionkeeper.session import Page, SessionInfo, check_tags
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ class Query:
         min_cost: With at least this `total_cost`.
         max_cost: With at most this `total_cost`.
         status: With this status.
+        namespace: In this namespace.
     """
 
     tags: frozenset[str] = frozenset()
@@ -39,6 +41,7 @@ class Query:
     min_cost: float | None = None
     max_cost: float | None = None
     status: str | None = None
+    namespace: str = ""
 
     @classmethod
     def of(
@@ -51,6 +54,7 @@ class Query:
         min_cost: float | None = None,
         max_cost: float | None = None,
         status: str | None = None,
+        namespace: str = "",
     ) -> Query:
         """Check what a caller asks for.
 
@@ -65,12 +69,14 @@ class Query:
             min_cost=_number("min_cost", min_cost),
             max_cost=_number("max_cost", max_cost),
             status=status,
+            namespace=namespace,
         )
 
     def matches(self, record: Record) -> bool:
         """Whether a session is among those asked for."""
         return (
-            (not self.tags or not self.tags.isdisjoint(record.tags))
+            namespace_of(record.session_id) == self.namespace
+            and (not self.tags or not self.tags.isdisjoint(record.tags))
             and (not self.all_tags or self.all_tags.issubset(record.tags))
             and (self.after is None or record.updated_at >= self.after)
             and (self.before is None or record.updated_at < self.before)

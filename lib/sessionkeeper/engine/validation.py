@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from sessionkeeper.engine.apply import Transaction
 from sessionkeeper.errors import InvalidConfig, ValidationFailed
+from sessionkeeper.keys import named
 from sessionkeeper.retention import Retention
 from sessionkeeper.session import Session
 from sessionkeeper.storage.backend import Append, Put
@@ -123,6 +124,7 @@ class _Seen:
         self.backup = view.backup
         self.newest_first = view.newest_first
         self.count = view.count
+        self.namespaces = view.namespaces
 
     def document(self, session_id: str) -> Document | None:
         """The whole session, or None."""
@@ -171,7 +173,7 @@ def _require_valid(
     issues = issues_of(document.session(revive=revive), validators)
     if issues:
         raise ValidationFailed(
-            f"session {record.session_id!r} would not be valid: {'; '.join(issues)}",
+            f"session {named(record.session_id)} would not be valid: {'; '.join(issues)}",
             session_id=record.session_id,
             issues=issues,
         )

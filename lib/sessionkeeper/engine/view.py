@@ -7,10 +7,12 @@ enter the mailbox. Only the actor publishes, and a batch becomes visible under o
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from sessionkeeper.engine.query import newest_page, position, select
 from sessionkeeper.errors import CorruptDocument, NotExecuted, StoreClosed
+from sessionkeeper.keys import key_of, namespace_of
 from sessionkeeper.storage.backend import Put, RecoveryReport, Trash
 
 if TYPE_CHECKING:
@@ -59,6 +61,8 @@ class View:
         self._timeout = timeout
         # In the order of the last change: a changed session moves to the end.
         self._records: dict[str, Record] = {}
+        # How many sessions there are in each namespace that has any.
+        self._counts: Counter[str] = Counter()
         self._lsn = 0
         self._readable = False
         self._closed = False
@@ -88,6 +92,7 @@ class View:
                 self._catalog.note(changed.items(), report.lsn)
                 self._catalog.rouse()
             self._records = {record.session_id: record for record in records}
+            self._counts = Counter(map(namespace_of, self._records))
             self._lsn = max(self._lsn, report.lsn)
             self.last_recovery = report
             self._readable = True
@@ -142,15 +147,21 @@ class View:
         with self._changed:
             self._closed = True
             self._records = {}
+            self._counts = Counter()
             self.cache.clear()
             self._changed.notify_all()
 
     def _show(self, record: Record) -> None:
-        self._records.pop(record.session_id, None)
+        if self._records.pop(record.session_id, None) is None:
+            self._counts[namespace_of(record.session_id)] += 1
         self._records[record.session_id] = record
 
     def _hide(self, session_id: str) -> None:
-        self._records.pop(session_id, None)
+        if self._records.pop(session_id, None) is not None:
+            namespace = namespace_of(session_id)
+            self._counts[namespace] -= 1
+            if not self._counts[namespace]:
+                del self._counts[namespace]
         self.cache.discard(session_id)
 
     # --- read by anyone ---------------------------------------------------------------------
@@ -267,8 +278,8 @@ class View:
         self.wait_readable()  # after a close there are none, and that is no answer
         return select(newest, query, limit, cursor)
 
-    def iterate(self) -> Iterator[Record]:
-        """All sessions in the order of their ids, each as it is when its turn comes.
+    def iterate(self, namespace: str) -> Iterator[Record]:
+        """All sessions of a namespace in the order of their ids, each as it is at its turn.
 
         One that is there from beginning to end is neither left out nor given twice, whatever
         changes meanwhile.
@@ -276,14 +287,15 @@ class View:
         Raises:
             IndexBehind: The index did not get there in time.
         """
-        last = ""
+        last = key_of(namespace, "")
         while (page := self._following(last)) is not None:
             if not page:
                 return
             yield from page
             last = page[-1].session_id
         with self._changed:
-            names = sorted(name for name in self._records if name > last)
+            there = [name for name in self._records if name > last]
+            names = sorted(name for name in there if namespace_of(name) == namespace)
         self.wait_readable()
         for name in names:
             self.wait_readable()
@@ -342,13 +354,18 @@ class View:
         return self._backend.trashed(session_id)
 
     def newest_first(self) -> Iterable[Record]:
-        """All records, the one changed last first, as they are now."""
+        """All records, of all namespaces, the one changed last first, as they are now."""
         with self._changed:
             return list(reversed(self._records.values()))
 
-    def count(self) -> int:
-        """How many sessions there are."""
-        return len(self._records)
+    def count(self, namespace: str | None = None) -> int:
+        """How many sessions there are in a namespace; None: in all."""
+        return len(self._records) if namespace is None else self._counts.get(namespace, 0)
+
+    def namespaces(self) -> list[str]:
+        """The namespaces in which there are sessions; the default one is an empty name."""
+        with self._changed:
+            return sorted(self._counts)
 
 
 def _noted(change: Change) -> tuple[str, Record | None]:

@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Self
 
+from sessionkeeper.keys import key_of
 from sessionkeeper.otp import Reply
 
 if TYPE_CHECKING:
@@ -34,11 +35,13 @@ class SessionChange:
         session_id: Which.
         kind: What happened to it last; see `Event`.
         info: What it is now; None if it is gone.
+        namespace: Its namespace; empty for the default one.
     """
 
     session_id: str
     kind: EventKind
     info: SessionInfo | None
+    namespace: str = ""
 
 
 class Watch:
@@ -51,7 +54,8 @@ class Watch:
         subscribe: Has a function called with every event; returns what ends that.
         record: What a session is now.
         settle: Waits until what was reported can be seen.
-        session_id: Only this one; None for all.
+        namespace: Of which namespace.
+        session_id: Only this one; None for all in there.
     """
 
     def __init__(
@@ -59,10 +63,12 @@ class Watch:
         subscribe: Callable[[Callable[[Event], None]], Callable[[], None]],
         record: Callable[[str], Record | None],
         settle: Callable[[], object],
+        namespace: str,
         session_id: str | None,
     ) -> None:
         self._record = record
         self._settle = settle
+        self._namespace = namespace
         self._session_id = session_id
         self._lock = threading.Lock()
         self._pending: dict[str, EventKind] = {}
@@ -73,9 +79,9 @@ class Watch:
     def _happened(self, event: Event) -> None:
         if event.kind == "stopped":
             self._end()
-        elif event.kind in CHANGES and self._session_id in (None, event.session_id):
+        elif event.kind in CHANGES and event.namespace == self._namespace:
             session_id = event.session_id
-            if session_id is not None:
+            if session_id is not None and self._session_id in (None, session_id):
                 with self._lock:
                     self._pending.pop(session_id, None)
                     self._pending[session_id] = event.kind
@@ -112,8 +118,9 @@ class Watch:
 
     def describe(self, session_id: str, kind: EventKind) -> SessionChange:
         """What a session is now."""
-        record = self._record(session_id)
-        return SessionChange(session_id, kind, None if record is None else record.info())
+        record = self._record(key_of(self._namespace, session_id))
+        info = None if record is None else record.info()
+        return SessionChange(session_id, kind, info, self._namespace)
 
     @property
     def ended(self) -> bool:

@@ -18,6 +18,7 @@ from sessionkeeper.errors import (
 )
 from sessionkeeper.events import Event, EventBus, logger
 from sessionkeeper.fixed import fixed
+from sessionkeeper.keys import key_of
 from sessionkeeper.otp import GenServer
 from sessionkeeper.processes.checkpointer import Arrived, Fence, Prepared, Publish, Settled
 from sessionkeeper.processes.checkpoints import CheckpointDue
@@ -283,7 +284,8 @@ class SessionStoreActor(GenServer):
         if isinstance(command, PreparedSave) and command.body is not None:
             self._parts.discard_body(command.body)
         if isinstance(error, CorruptDocument) and error.session_id is not None:
-            self.ref.post(Suspects((self._parts.backend.file_name(error.session_id),)))
+            key = key_of(error.namespace, error.session_id)
+            self.ref.post(Suspects((self._parts.backend.file_name(key),)))
         envelope.fail(error)
 
     def _commit(
@@ -360,7 +362,7 @@ class SessionStoreActor(GenServer):
             envelope.fail(error)
             return
         parts.view.reconciled(Reconciled(vanished=[session_id], lsn=lsn))
-        parts.events.publish(Event("erased", session_id, f"{erased.files} files"))
+        parts.events.publish(Event.of("erased", session_id, f"{erased.files} files"))
         self._erasures.finish(envelope, erased)
         if self._checkpoints is not None:
             self._checkpoints.begin()  # whoever waited for the one that was overtaken
@@ -405,10 +407,10 @@ class SessionStoreActor(GenServer):
         for change in transaction.changes:
             record = change.record
             if isinstance(change, Trash):
-                events.publish(Event("trashed", record.session_id, change.reason))
+                events.publish(Event.of("trashed", record.session_id, change.reason))
             elif not quiet:
                 detail = f"generation {record.generation}"
-                events.publish(Event("saved", record.session_id, detail))
+                events.publish(Event.of("saved", record.session_id, detail))
         limit = self._parts.settings.config.max_sessions
         if limit is not None and transaction.changes and self._parts.view.count() > limit:
             self._clean_up()
@@ -454,14 +456,14 @@ class SessionStoreActor(GenServer):
         removals = transaction.expired()
         for number, removal in enumerate(removals[:CLEANUP_CHUNK]):
             request_id = f"cleanup-{self.epoch}-{transaction.lsn}-{number}"
-            transaction.trash(removal.session_id, removal.detail, request_id)
+            transaction.trash(removal.key, removal.detail, request_id)
         try:
             self._write(transaction)
         except (StorageFailed, PathBlocked) as error:
             logger.warning("the cleanup removed nothing: %s", error)
             return
         for removal in removals[:CLEANUP_CHUNK]:
-            self._parts.events.publish(Event("trashed", removal.session_id, removal.detail))
+            self._parts.events.publish(Event.of("trashed", removal.key, removal.detail))
         if len(removals) > CLEANUP_CHUNK:
             self.ref.post(CleanupDue())
 
@@ -470,7 +472,7 @@ class SessionStoreActor(GenServer):
         before = self._parts.steady.now() - timedelta(days=config.trash_days)
         for session_id in self._parts.backend.purge(before):
             detail = f"{config.trash_days:g} days in the trash are over"
-            self._parts.events.publish(Event("purged", session_id, detail))
+            self._parts.events.publish(Event.of("purged", session_id, detail))
 
     def _reconcile(self, names: Sequence[str]) -> None:
         self.check_fence()

@@ -69,7 +69,7 @@ class Erasures:
             self.scrubbed(number)
             return
         actor = self._actor()
-        self._catalog.scrub(erased.session_id, lambda: actor.post(Scrubbed(number)))
+        self._catalog.scrub(erased.key, lambda: actor.post(Scrubbed(number)))
 
     def scrubbed(self, number: int) -> None:
         """The index holds nothing of it any more."""

@@ -19,7 +19,7 @@ from sessionkeeper.engine.commands import PreparedSave
 from sessionkeeper.engine.view import View
 from sessionkeeper.errors import StoreClosed, StoreDamaged
 from sessionkeeper.events import Event, EventBus, logger
-from sessionkeeper.layout import Layout
+from sessionkeeper.layout import Layout, is_file_name
 from sessionkeeper.otp import (
     Backoff,
     ChildSpec,
@@ -208,10 +208,11 @@ class StoreTree:
             if path == self.layout.file:
                 published = read_published(fs, self.layout)
                 return status is None or published != Signature.of(status)
-            before = known.get(path.stem)
-            return path.parent == self.layout.sessions and (
-                status is None or before is None or before.signature != Signature.of(status)
-            )
+            inside = path.is_relative_to(self.layout.sessions)
+            if not inside or not is_file_name(self.layout.name_at(path)):
+                return False
+            before = known.get(self.layout.stem_at(path))
+            return status is None or before is None or before.signature != Signature.of(status)
 
         damage = [
             finding
@@ -351,7 +352,7 @@ class StoreTree:
                     "watcher",
                     watcher,
                     FolderWatcher,
-                    self.layout.sessions,
+                    self.layout,
                     self.backend,
                     self.actor,
                     config.reconcile_interval,

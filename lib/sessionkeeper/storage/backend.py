@@ -23,7 +23,7 @@ class Body:
     """The messages of a large version, written and synced by the thread that sent it.
 
     Attributes:
-        session_id: Whose they are.
+        session_id: The key of the session whose they are.
         temporary: The file that begins with them.
         length: How many bytes of it.
         digest: The checksum of those.
@@ -127,6 +127,7 @@ ProblemKind = Literal[
     "not-a-file",  # left alone: a folder, link, pipe, socket or device
     "newer-version",  # left alone
     "id-mismatch",  # moved to the quarantine
+    "foreign",  # left alone: no session, in a folder that is not known to be a namespace
     "duplicate",  # left alone: another file holds a higher generation of the same session
     "remnant",  # moved to the quarantine: removed, and brought back by the medium
     "adopted",  # a hand-made file, taken
@@ -139,7 +140,15 @@ ProblemKind = Literal[
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something in the folder that is not as the store left it."""
+    """Something in the folder that is not as the store left it.
+
+    Attributes:
+        kind: What it is.
+        path: The file or folder.
+        detail: What is wrong, in words.
+        session_id: The session concerned, if it is known; outside the default namespace with
+            that and a `/` before the id.
+    """
 
     kind: ProblemKind
     path: Path
@@ -152,7 +161,8 @@ class RecoveryReport:
     """What the recovery scan found.
 
     Attributes:
-        records: Every session that can be used, by id.
+        records: Every session that can be used, by key: its id, outside the default namespace
+            with that and a `/` before it.
         lsn: The highest log sequence number seen; 0 for none.
         problems: What was not as it should be, and what was done about it.
         replayed: How many changes the journal held that the files did not.
@@ -199,7 +209,10 @@ def fulfilled(record: Record, request_id: str) -> Saved | None:
 
 
 class Backend(Protocol):
-    """Where sessions are kept. One thread commits; any thread reads."""
+    """Where sessions are kept. One thread commits; any thread reads.
+
+    A `session_id` is a key, see `keys`: backends need not take it apart.
+    """
 
     def recover(self) -> RecoveryReport:
         """Look at all there is; called before the first commit and after each crash."""

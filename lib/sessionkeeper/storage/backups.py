@@ -10,7 +10,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from sessionkeeper.errors import BackupsDamaged, CorruptDocument, NewerVersion, NoBackup
-from sessionkeeper.layout import SUFFIX, belongs
+from sessionkeeper.keys import named
+from sessionkeeper.layout import SUFFIX, aside_name, belongs
 from sessionkeeper.session import BackupInfo
 from sessionkeeper.storage.documents import decode_document
 
@@ -58,7 +59,7 @@ class Backups:
 
     def of(self, stem: str) -> Path:
         """The folder of one session's backups."""
-        return self._folder / stem
+        return self._folder / aside_name(stem)
 
     def keep(self, stem: str, target: Path, record: Record) -> None:
         """Keep the version that is about to be replaced; the oldest beyond the limit goes.
@@ -133,7 +134,7 @@ class Backups:
             if status is not None:
                 generation, stamp = name.removesuffix(f"Z{SUFFIX}").split("-")
                 at = datetime.strptime(stamp, _STAMP).replace(tzinfo=UTC)
-                found.append(BackupInfo(session_id, int(generation), at, status.st_size, path))
+                found.append(BackupInfo.of(session_id, int(generation), at, status.st_size, path))
         return found
 
     def load(self, stem: str, session_id: str, generation: int | None) -> Document:
@@ -147,7 +148,7 @@ class Backups:
         wanted = [info for info in infos if generation in (None, info.generation)]
         if not wanted:
             what = "no backup" if generation is None else f"no backup of generation {generation}"
-            raise NoBackup(f"{what} of session {session_id!r}", session_id=session_id)
+            raise NoBackup(f"{what} of session {named(session_id)}", session_id=session_id)
         reasons: list[str] = []
         for info in wanted:
             try:

@@ -17,6 +17,7 @@ import orjson
 
 from sessionkeeper.clock import SystemClock
 from sessionkeeper.errors import CorruptDocument, NewerVersion, StoreNotFound
+from sessionkeeper.keys import named
 from sessionkeeper.layout import (
     FILE_MODE,
     FOLDER_MODE,
@@ -24,7 +25,9 @@ from sessionkeeper.layout import (
     Layout,
     belongs,
     hashed_stem,
+    is_namespace,
     plain_stem,
+    stem_of_aside,
 )
 from sessionkeeper.storage import trash
 from sessionkeeper.storage.backend import Problem
@@ -85,7 +88,8 @@ class Finding:
     Attributes:
         kind: What it is.
         path: The file or folder.
-        session_id: The session concerned, if it is known.
+        session_id: The session concerned, if it is known; outside the default namespace with
+            that and a `/` before the id.
         detail: What is wrong, in words.
         severity: `damage`: something that was stored cannot be read, or cannot be trusted.
             `notice`: nothing is lost.
@@ -151,9 +155,10 @@ class _Check:
             yield from self._check_kept_files()
         else:
             yield from self._check_journal()
-            for path in self._paths_in(self._layout.sessions):
-                if path.name.endswith(SUFFIX) and not path.name.startswith("."):
-                    yield from self._check_session(path)
+            yield from self._check_sessions("")
+            for namespace in self._namespaces():
+                yield from self._check_mode(self._layout.folder_of(namespace))
+                yield from self._check_sessions(namespace)
             yield from self._check_replay()
             yield from self._check_backups()
         yield from self._check_trash()
@@ -247,8 +252,19 @@ class _Check:
 
     # --- documents --------------------------------------------------------------------------
 
+    def _namespaces(self) -> list[str]:
+        """Those that the store has made or taken; other folders may be anybody's."""
+        marked = (path.name for path in self._paths_in(self._layout.namespaces))
+        return sorted(filter(is_namespace, marked))
+
+    def _check_sessions(self, namespace: str) -> Iterator[Finding]:
+        for path in self._paths_in(self._layout.folder_of(namespace)):
+            if path.name.endswith(SUFFIX) and not path.name.startswith("."):
+                yield from self._check_session(path)
+
     def _check_session(self, path: Path) -> Iterator[Finding]:
-        found = yield from self._check_document(path, path.stem)
+        stem = self._layout.stem_at(path)
+        found = yield from self._check_document(path, stem)
         if found is None:
             return
         record = found.record
@@ -257,13 +273,13 @@ class _Check:
             if known is None or known.generation < record.generation:
                 self._filed[record.session_id] = record
         plain = plain_stem(record.session_id)
-        if path.stem != plain:
+        if stem != plain:
             yield from self._check_twin(path, record, self._layout.sessions / (plain + SUFFIX))
 
     def _check_twin(self, path: Path, record: Record, plain: Path) -> Iterator[Finding]:
         """A session in its second name: the first may say that it is the same session."""
         try:
-            other = examine(self._fs, plain, None, self._clock.now())
+            other = examine(self._fs, plain, None, self._clock.now(), self._layout.stem_at(plain))
         except FileNotFoundError:
             return
         if isinstance(other, Problem) or other.document.record.session_id != record.session_id:
@@ -340,7 +356,7 @@ class _Check:
 
     def _check_backups(self) -> Iterator[Finding]:
         for folder in self._paths_in(self._layout.backups):
-            yield from self._check_backups_in(folder, folder.name)
+            yield from self._check_backups_in(folder, stem_of_aside(folder.name))
 
     def _check_backups_in(self, folder: Path, stem: str) -> Iterator[Finding]:
         yield from self._check_mode(folder)
@@ -357,7 +373,7 @@ class _Check:
             yield from self._check_removal(folder)
 
     def _check_removal(self, folder: Path) -> Iterator[Finding]:
-        stem = folder.name[trash.STEM_AT :]
+        stem = trash.stem_of(folder)
         yield from self._check_mode(folder)
         session = folder / trash.SESSION
         if self._fs.status(session) is None:
@@ -372,10 +388,10 @@ class _Check:
             detail = "it does not say when its session was removed, which is kept for ever"
             yield _damage("corrupt", manifest, detail)
         elif not belongs(stem, removal.session_id):
-            detail = f"it says it is {removal.session_id[:80]!r}"
+            detail = f"it says it is {named(removal.session_id)}"
             yield _damage("id-mismatch", manifest, detail)
         elif found is not None and found.record.session_id != removal.session_id:
-            detail = f"it is not of {removal.session_id[:80]!r}, which was removed"
+            detail = f"it is not of {named(removal.session_id)}, which was removed"
             yield _damage("id-mismatch", session, detail, found.record.session_id)
         if self._fs.status(folder / trash.BACKUPS) is not None:
             yield from self._check_backups_in(folder / trash.BACKUPS, stem)

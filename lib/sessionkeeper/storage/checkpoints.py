@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sessionkeeper.errors import SessionKeeperError, StorageFailed
+from sessionkeeper.layout import SUFFIX
 from sessionkeeper.storage.commits import CommittingFolder
 from sessionkeeper.storage.documents import encode_document
 from sessionkeeper.storage.entries import append_entry, put_entry, trash_entry
@@ -160,7 +161,7 @@ class CheckpointedFolder(CommittingFolder):
         if self._is_behind(staged, pending, known):
             return False
         if known is not None and not self._unchanged(self._path(staged.stem), known):
-            suspects.append(self._path(staged.stem).name)
+            suspects.append(staged.stem + SUFFIX)
             return False
         try:
             self._sync_removal(record.session_id)
@@ -229,7 +230,8 @@ class CheckpointedFolder(CommittingFolder):
             for removal in checkpoint.removals.values():
                 if self._fs.status(removal.folder) is not None:
                     self._trash.settle(removal.folder)
-            self._fs.sync_folder(self._layout.sessions)
+            concerned = *checkpoint.sessions, *checkpoint.files, *checkpoint.removals
+            self._sync_folders(concerned)
             self._trash.sync()
 
     def finish(self, checkpoint: Checkpoint, *, settled: bool) -> None:

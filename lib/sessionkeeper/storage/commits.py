@@ -198,7 +198,7 @@ class CommittingFolder(EditableFolder):
         Raises:
             StorageFailed: The medium refused.
         """
-        beginning = encode_beginning(session_id, "", messages)
+        beginning = encode_beginning(session_id, messages)
         temporary = self._new_temporary()
         try:
             self._fs.write_new(temporary, beginning.parts)
@@ -222,8 +222,6 @@ class CommittingFolder(EditableFolder):
 
         A recovery sweeps what no journal record names; then the version is written anew.
         """
-        if document.record.namespace:
-            return None
         ending = encode_ending(document, body.digest)
         try:
             signature = self._fs.rewrite_end(body.temporary, [ending], body.length)

@@ -15,14 +15,21 @@ parts are found without parsing, the caller's bytes are never re-encoded, and `g
 
 from __future__ import annotations
 
-from dataclasses import field
+from dataclasses import field, replace
 from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final
 
-from sessionkeeper.errors import CorruptDocument, InvalidSessionId, InvalidValue, NewerVersion
+from sessionkeeper.errors import (
+    CorruptDocument,
+    InvalidNamespace,
+    InvalidSessionId,
+    InvalidValue,
+    NewerVersion,
+)
 from sessionkeeper.fixed import fixed
-from sessionkeeper.layout import check_session_id
+from sessionkeeper.keys import key_of, split_key
+from sessionkeeper.layout import check_namespace, check_session_id
 from sessionkeeper.session import (
     Annotation,
     Saved,
@@ -84,17 +91,19 @@ class Request:
     message_count: int
     keyed: bool
 
-    def answer(self, session_id: str) -> Saved:
+    def answer(self, key: str) -> Saved:
         """The answer its caller was, or should have been, given."""
-        return Saved(session_id, self.generation, self.message_count)
+        return Saved.of(key, self.generation, self.message_count)
 
 
 @fixed
 class Record:
-    """All that the actor assigns to one version of a session: the last line of its file."""
+    """All that the actor assigns to one version of a session: the last line of its file.
+
+    Its `session_id` is the session's key, here and wherever records go; see `keys`.
+    """
 
     session_id: str
-    namespace: str
     generation: int
     lsn: int
     created_at: datetime
@@ -134,7 +143,6 @@ class Record:
         # By position: `dataclasses.replace` takes three times as long, on every append.
         return Record(
             self.session_id,
-            self.namespace,
             self.generation + 1,
             lsn,
             self.created_at,
@@ -155,9 +163,10 @@ class Record:
 
     def info(self) -> SessionInfo:
         """A copy for callers."""
+        namespace, session_id = split_key(self.session_id)
         return SessionInfo(
-            session_id=self.session_id,
-            namespace=self.namespace,
+            session_id=session_id,
+            namespace=namespace,
             generation=self.generation,
             lsn=self.lsn,
             created_at=self.created_at,
@@ -199,6 +208,13 @@ class Document:
         notes = len(self.annotations) + len(self.events) - 2 * len(EMPTY_LIST)
         return self.chunks.size + len(self.state) + notes + len(self.record.metadata)
 
+    def placed(self, namespace: str) -> Document:
+        """The same session as one of that namespace."""
+        before, session_id = split_key(self.record.session_id)
+        if before == namespace:
+            return self
+        return replace(self, record=replace(self.record, session_id=key_of(namespace, session_id)))
+
     def with_appended(self, more: Sequence[Chunk], record: Record) -> Document:
         """The next version, with more message lines at its end."""
         chunks = self.chunks.extended(more)
@@ -235,7 +251,7 @@ class Document:
 def encode_document(document: Document) -> list[Chunk]:
     """The bytes of the file, in chunks for one gathered write."""
     record = document.record
-    begun = encode_beginning(record.session_id, record.namespace, document.chunks)
+    begun = encode_beginning(record.session_id, document.chunks)
     return [*begun.parts, encode_ending(document, begun.digest)]
 
 
@@ -257,8 +273,9 @@ class Beginning:
         return weight(self.parts)
 
 
-def encode_beginning(session_id: str, namespace: str, chunks: Iterable[Chunk]) -> Beginning:
+def encode_beginning(key: str, chunks: Iterable[Chunk]) -> Beginning:
     """The bytes of a file down to its last message."""
+    namespace, session_id = split_key(key)
     head = _HEAD % (encode_own(session_id), encode_own(namespace))
     parts = [head + _HEAD_END + _MESSAGES, *interleaved(chunks)]
     digest = blake2b(digest_size=16)
@@ -293,10 +310,8 @@ def _tail(checksum: str) -> bytes:
 
 def encode_record(record: Record) -> bytes:
     """What the actor assigned to one version, as an object of its own."""
-    head = b'{"session_id":%b,"namespace":%b,' % (
-        encode_own(record.session_id),
-        encode_own(record.namespace),
-    )
+    namespace, session_id = split_key(record.session_id)
+    head = b'{"session_id":%b,"namespace":%b,' % (encode_own(session_id), encode_own(namespace))
     return head + _encode_record(record) + b"}"
 
 
@@ -482,8 +497,7 @@ def _record_of(fields: dict[str, Any], *, message_count: int) -> Record:
     try:
         created_at = parse_moment(known.pop("created_at"), "created_at")
         return Record(
-            session_id=check_session_id(known.pop("session_id", None)),
-            namespace=_typed(known.pop("namespace", ""), str, "namespace"),
+            session_id=_key(known.pop("session_id", None), known.pop("namespace", "")),
             generation=_whole(known.pop("generation", 1), "generation", least=1),
             lsn=_whole(known.pop("lsn", 0), "lsn", least=0),
             created_at=created_at,
@@ -501,9 +515,14 @@ def _record_of(fields: dict[str, Any], *, message_count: int) -> Record:
             pinned=_typed(known.pop("pinned", False), bool, "pinned"),
             extra=encode(known),
         )
-    except (TypeError, KeyError, InvalidSessionId, InvalidValue) as error:
+    except (TypeError, KeyError, InvalidSessionId, InvalidNamespace, InvalidValue) as error:
         detail = error.args[0] if error.args else error
         raise CorruptDocument(f"not a session: {detail}") from error
+
+
+def _key(session_id: Any, namespace: Any) -> str:
+    checked = check_session_id(session_id)
+    return checked if namespace == "" else key_of(check_namespace(namespace), checked)
 
 
 def _typed(value: Any, kind: type, name: str) -> Any:

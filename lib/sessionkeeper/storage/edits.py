@@ -14,7 +14,7 @@ from sessionkeeper.storage.backend import (
     Reconciled,
     RecoveryReport,
 )
-from sessionkeeper.storage.examine import Known, Valid, examine
+from sessionkeeper.storage.examine import Known, Valid
 from sessionkeeper.storage.folder import SessionFolder
 from sessionkeeper.storage.platform import Signature
 
@@ -51,9 +51,10 @@ class EditableFolder(SessionFolder):
         """
         before = {**self._recalled(report, unsure), **self._files}
         self._start_over()
+        self._settle_marks()
         hand_made: list[tuple[Path, Valid, Known | None]] = []
         for path in self._session_paths():
-            known = before.get(path.stem)
+            known = before.get(self._stem_at(path))
             if known is not None and self._unchanged(path, known):
                 self._admit(path, known, report)
                 continue
@@ -79,7 +80,7 @@ class EditableFolder(SessionFolder):
     def _backups_of_damaged(self, report: RecoveryReport) -> dict[Path, Document]:
         """The newest backup of each damaged file that has one."""
         damaged = [problem.path for problem in report.problems if problem.kind in DAMAGED]
-        found = {path: self._backups.newest_valid(path.stem) for path in damaged}
+        found = {path: self._backups.newest_valid(self._stem_at(path)) for path in damaged}
         return {path: backup for path, backup in found.items() if backup is not None}
 
     def _heal_at_recovery(self, report: RecoveryReport) -> None:
@@ -89,7 +90,7 @@ class EditableFolder(SessionFolder):
         """
         damaged = [p for p in report.problems if p.kind in DAMAGED and self._repairs]
         for problem in damaged:
-            copy = self._newest_copy(problem.path.stem)
+            copy = self._newest_copy(self._stem_at(problem.path))
             if copy is None or copy.record.session_id in report.records:
                 self._take_away(problem.path)
                 continue
@@ -135,7 +136,7 @@ class EditableFolder(SessionFolder):
         report: RecoveryReport,
     ) -> None:
         session_id = found.document.record.session_id
-        if self._names.find(session_id) != path.stem:
+        if self._names.find(session_id) != self._stem_at(path):
             return  # a duplicate displaced it
         try:
             taken = self._take(path, found, known, report.lsn + 1)
@@ -161,14 +162,17 @@ class EditableFolder(SessionFolder):
         lost: list[tuple[Path, Known]] = []
         for path in self._reconcilable(names):
             self._reconcile_one(path, result, lost)
-        healing = {path for path, _ in lost if self._backups.newest_valid(path.stem) is not None}
+        healing = {
+            path for path, _ in lost if self._backups.newest_valid(self._stem_at(path)) is not None
+        }
         self._set_aside(result.problems, healing)
         for path, known in lost:
             self._heal_or_forget(path, known, result)
         return result
 
     def _heal_or_forget(self, path: Path, known: Known, result: Reconciled) -> None:
-        copy = self._newest_copy(path.stem) if self._repairs else None
+        stem = self._stem_at(path)
+        copy = self._newest_copy(stem) if self._repairs else None
         if copy is not None:
             try:
                 healed = self._heal(path, copy, result.lsn + 1)
@@ -180,7 +184,7 @@ class EditableFolder(SessionFolder):
                 result.records.append(healed)
                 return
         self._take_away(path)
-        self._forget(path.stem, known, result, "it is damaged, and there is no other copy")
+        self._forget(stem, known, result, "it is damaged, and there is no other copy")
 
     def _reconcile_one(
         self,
@@ -188,22 +192,23 @@ class EditableFolder(SessionFolder):
         result: Reconciled,
         lost: list[tuple[Path, Known]],
     ) -> None:
-        known = self._files.get(path.stem)
+        stem = self._stem_at(path)
+        known = self._files.get(stem)
         try:
-            found = examine(self._fs, path, known, self._clock.now())
+            found = self._examine(path, known)
         except FileNotFoundError:
-            self._blocked.pop(path.stem, None)
+            self._blocked.pop(stem, None)
             if known is not None:
-                self._forget(path.stem, known, result, "it was removed by hand")
+                self._forget(stem, known, result, "it was removed by hand")
             return
         if isinstance(found, Problem):
             if found.kind == "corrupt" and not self._settled(path):
-                result.unsettled.append(path.name)
+                result.unsettled.append(self._name_at(path))
                 return
             if known is not None and found.kind in DAMAGED:
                 lost.append((path, known))
             elif known is not None:
-                self._forget(path.stem, known, result, found.detail)
+                self._forget(stem, known, result, found.detail)
             self._block(found)
             result.problems.append(found)
             return
@@ -211,16 +216,17 @@ class EditableFolder(SessionFolder):
 
     def _settled(self, path: Path) -> bool:
         """Whether a damaged file has been as it is for a while."""
+        stem = self._stem_at(path)
         status = self._fs.status(path)
         now = self._clock.monotonic()
-        since = self._damaged.get(path.stem)
+        since = self._damaged.get(stem)
         if status is not None and since is not None and since[0] == Signature.of(status):
             if now - since[1] < SETTLE:
                 return False
-            del self._damaged[path.stem]
+            del self._damaged[stem]
             return True
         if status is not None:
-            self._damaged[path.stem] = (Signature.of(status), now)
+            self._damaged[stem] = (Signature.of(status), now)
         return False
 
     def _reconcile_valid(
@@ -233,14 +239,15 @@ class EditableFolder(SessionFolder):
         if known is not None and found.signature == known.signature:
             return
         record = found.document.record
-        stem = self._names.find(record.session_id)
-        if stem is not None and stem != path.stem:
-            double = Problem("duplicate", path, f"{stem}.json is in use", record.session_id)
+        stem = self._stem_at(path)
+        other = self._names.find(record.session_id)
+        if other is not None and other != stem:
+            double = Problem("duplicate", path, f"{other}.json is in use", record.session_id)
             self._block(double)
             result.problems.append(double)
             return
         if known is not None and found.ours and record == known.record:
-            self._enter(path.stem, Known(record, found.signature))  # touched, or copied back
+            self._enter(stem, Known(record, found.signature))  # touched, or copied back
             return
         try:
             taken = self._take(path, found, known, result.lsn + 1)
@@ -260,6 +267,7 @@ class EditableFolder(SessionFolder):
             PathBlocked: Something came in the way.
         """
         record = found.document.record
+        stem = self._stem_at(path)
         merged = self._with_unpublished(found.document)
         generation = merged.record.generation
         if known is not None:
@@ -274,12 +282,12 @@ class EditableFolder(SessionFolder):
             ),
         )
         try:
-            self._backups.keep_edit(path.stem, path, lsn)
+            self._backups.keep_edit(stem, path, lsn)
         except OSError as error:
             raise StorageFailed(f"no copy could be kept: {error}", path=path) from error
-        self._kept_aside[path.stem] = found.signature
+        self._kept_aside[stem] = found.signature
         # An edit that follows this one has another signature, and is kept aside as well.
-        self._enter(path.stem, Known(record, found.signature))
+        self._enter(stem, Known(record, found.signature))
         self.commit([Put(taken)])
         self._tell("adopted", path, "made or edited by hand", record.session_id)
         return taken
@@ -291,9 +299,9 @@ class EditableFolder(SessionFolder):
     def _leave(self, path: Path, known: Known | None, session_id: str) -> None:
         """Go back to what was known; the next comparison of the folder tries again."""
         if known is not None:
-            self._enter(path.stem, known)
+            self._enter(self._stem_at(path), known)
             return
-        self._files.pop(path.stem, None)
+        self._files.pop(self._stem_at(path), None)
         self._names.release(session_id)
 
     def _forget(self, stem: str, known: Known, result: Reconciled, detail: str) -> None:

@@ -10,6 +10,7 @@ The first byte says what it is:
     T  {"session_id", "lsn", "base_lsn", "reason", "at", "request_id"}: moved to the trash
     F  [session_id, lsn]: its file was removed by hand
 
+A session_id is the session's key: outside the default namespace with that and a `/` before the id.
 Times are microseconds since 1970 in UTC. A record is applied to a session whose LSN is lower than
 its own, so applying it twice changes nothing.
 """
@@ -23,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 
 from sessionkeeper.errors import CorruptDocument, NewerVersion
-from sessionkeeper.layout import check_session_id
+from sessionkeeper.layout import check_key
 from sessionkeeper.storage.backend import Append
 from sessionkeeper.storage.documents import (
     MAX_REMEMBERED_KEYS,
@@ -218,7 +219,7 @@ def decode_entry(body: bytes) -> Entry:
                 return _trash(orjson.loads(content))
             case b"F":
                 session_id, lsn = orjson.loads(content)
-                return ForgetEntry(check_session_id(session_id), _whole(lsn))
+                return ForgetEntry(check_key(session_id), _whole(lsn))
     except (ValueError, TypeError, KeyError, OverflowError) as error:
         raise CorruptDocument(f"a journal record cannot be read: {error}") from error
     raise NewerVersion(f"a journal record of the unknown kind {kind!r}")
@@ -238,7 +239,7 @@ def _append(content: bytes) -> AppendEntry:
         requests,
     ) = orjson.loads(head)
     return AppendEntry(
-        check_session_id(session_id),
+        check_key(session_id),
         _whole(base_lsn),
         _whole(lsn),
         _whole(generation),
@@ -255,13 +256,13 @@ def _reference(fields: dict[str, Any]) -> ReferenceEntry:
     temporary = _text(fields["temporary"])
     if not temporary or "/" in temporary or "\0" in temporary or temporary.startswith("."):
         raise ValueError("a temporary outside its folder")
-    session_id = check_session_id(fields["session_id"])
+    session_id = check_key(fields["session_id"])
     return ReferenceEntry(session_id, _whole(fields["lsn"]), temporary)
 
 
 def _trash(fields: dict[str, Any]) -> TrashEntry:
     return TrashEntry(
-        check_session_id(fields["session_id"]),
+        check_key(fields["session_id"]),
         _whole(fields["lsn"]),
         _whole(fields["base_lsn"]),
         _text(fields["reason"]),

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
-from sessionkeeper.layout import SUFFIX
+from sessionkeeper.keys import namespace_of, split_key
+from sessionkeeper.layout import SUFFIX, aside_name
 from sessionkeeper.session import Erased
 from sessionkeeper.storage.quarantine import NOTE_SUFFIX
-from sessionkeeper.storage.trash import STEM_AT, read_removal
+from sessionkeeper.storage.trash import read_removal, stem_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -44,7 +45,13 @@ class Eraser:
         self._layout = layout
         self._session_id = session_id
         self._stems = stems
-        self._needle = orjson.dumps(session_id)
+        namespace, bare = split_key(session_id)
+        self._needle = orjson.dumps(bare)
+        # As every document of it begins.
+        self._beginning = b'"session_id":%s,"namespace":%s' % (
+            self._needle,
+            orjson.dumps(namespace),
+        )
         self._files = 0
         self._bytes = 0
 
@@ -59,9 +66,11 @@ class Eraser:
         """
         for stem in self._stems:
             self._remove(self._layout.sessions / f"{stem}{SUFFIX}")
-            self._remove_folder(self._layout.backups / stem)
+            self._remove_folder(self._layout.backups / aside_name(stem))
         erased = self.erase_aside()
-        self._fs.sync_folder(self._layout.sessions)
+        folder = self._layout.folder_of(namespace_of(self._session_id))
+        if self._fs.status(folder) is not None:  # of that namespace there may be nothing
+            self._fs.sync_folder(folder)
         self._fs.sync_folder(self._layout.backups)
         return erased
 
@@ -76,12 +85,12 @@ class Eraser:
         self._from_temporaries()
         for folder in (self._layout.trash, self._layout.quarantine, self._layout.temporaries):
             self._fs.sync_folder(folder)
-        return Erased(self._session_id, self._files, self._bytes)
+        return Erased.of(self._session_id, self._files, self._bytes)
 
     def _from_trash(self) -> None:
         for folder in self._inside(self._layout.trash):
             removal = read_removal(self._fs, folder)
-            named = folder.name[STEM_AT:] in self._stems
+            named = stem_of(folder) in self._stems
             # Whose removal cannot be read, and has its file name, may be of it.
             if removal.session_id == self._session_id if removal is not None else named:
                 self._remove_folder(folder)
@@ -113,7 +122,7 @@ class Eraser:
 
     def _from_temporaries(self) -> None:
         for path in self._inside(self._layout.temporaries):
-            if b'"session_id":' + self._needle in self._content(path)[:_HEAD]:
+            if self._beginning in self._content(path)[:_HEAD]:
                 self._remove(path)
 
     def _content(self, path: Path) -> bytes:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from sessionkeeper.errors import CorruptDocument, NewerVersion
 from sessionkeeper.fixed import fixed
+from sessionkeeper.keys import named, namespace_of
 from sessionkeeper.layout import belongs
 from sessionkeeper.storage.backend import Problem
 from sessionkeeper.storage.documents import decode_document, decode_foreign
@@ -36,7 +37,8 @@ class Valid:
     Attributes:
         document: What it holds.
         signature: Of the file read.
-        ours: Whether it carries our checksum; else a person, or another program, wrote it.
+        ours: Whether it carries our checksum and lies where it was written; else a person, or
+            another program, wrote it, or put it there.
     """
 
     document: Document
@@ -49,7 +51,7 @@ def examine(  # noqa: PLR0911 - one return for each finding
     path: Path,
     known: Known | None,
     now: datetime,
-    stem: str | None = None,
+    stem: str,
 ) -> Valid | Problem:
     """Read one file and say what it is; changes nothing.
 
@@ -58,7 +60,8 @@ def examine(  # noqa: PLR0911 - one return for each finding
         path: A file that stands in the sessions folder.
         known: What was last published there, if anything; tells rot from a hand edit.
         now: What absent times of a hand-made file become.
-        stem: Of the session that it should hold; None: its own name tells.
+        stem: Of the session that it should hold. The folder in it is the namespace, whatever the
+            file says: somebody who copies or moves a file to another folder means that.
 
     Raises:
         FileNotFoundError: There is no such file any more.
@@ -87,10 +90,11 @@ def examine(  # noqa: PLR0911 - one return for each finding
     except CorruptDocument as error:
         where = "" if error.offset is None else f" at byte {error.offset}"
         return Problem("corrupt", path, f"{error.args[0]}{where}")
-    session_id = document.record.session_id
-    if not belongs(path.stem if stem is None else stem, session_id):
-        return Problem("id-mismatch", path, f"it says it is {session_id[:80]!r}")
-    return Valid(document, signature, ours)
+    placed = document.placed(namespace_of(stem))
+    key = placed.record.session_id
+    if not belongs(stem, key):
+        return Problem("id-mismatch", path, f"it says it is {named(key)}")
+    return Valid(placed, signature, ours and placed is document)
 
 
 def _kind_of(mode: int) -> str:

@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sessionkeeper.errors import SessionKeeperError, StorageFailed
+from sessionkeeper.errors import PathBlocked, SessionKeeperError, StorageFailed
 from sessionkeeper.storage.backend import Append, CommitUncertain, Put, RecoveryReport, Trash
 from sessionkeeper.storage.documents import encode_document
 from sessionkeeper.storage.edits import EditableFolder
@@ -15,7 +15,7 @@ from sessionkeeper.storage.folder import Staged
 from sessionkeeper.storage.index import Recalled
 from sessionkeeper.storage.journal import segment_paths
 from sessionkeeper.storage.journaled import JournaledBackend
-from sessionkeeper.storage.trash import SESSION, STEM_AT
+from sessionkeeper.storage.trash import SESSION, stem_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -95,10 +95,10 @@ class FileBackend(EditableFolder):
                     self._publish_trash(change)
                 elif change.staged is not None:
                     self._publish(change.staged)
-            self._fs.sync_folder(self._layout.sessions)
+            self._sync_folders(change.record.session_id for change in batch)
             if any(isinstance(change, _StagedTrash) for change in begun):
                 self._trash.sync()
-        except OSError as error:
+        except (OSError, PathBlocked) as error:
             self._doubtful.update(change.stem for change in begun)
             raise CommitUncertain(
                 f"publishing failed half-way: {error}",
@@ -173,7 +173,8 @@ class FileBackend(EditableFolder):
         self._trash.sweep()
         hand_made = self._scan_folder(report)
         self._drop_undone_removals(report)
-        for entry in self._trash.entries():
+        removals = list(self._trash.entries())
+        for entry in removals:
             report.removed.update(entry.answers)
             report.lsn = max(report.lsn, entry.lsn)
         self._set_aside(report.problems, self._backups_of_damaged(report))
@@ -185,7 +186,7 @@ class FileBackend(EditableFolder):
             if self._fs.status(folder) is not None:
                 self._fs.sync_folder(folder)
         self._removing.clear()
-        self._fs.sync_folder(self._layout.sessions)
+        self._sync_folders((*report.records, *(entry.session_id for entry in removals)))
         self._trash.sync()
         report.seconds = time.perf_counter() - started
         return report
@@ -227,7 +228,7 @@ class FileBackend(EditableFolder):
         """
         for entry in list(self._trash.entries()):
             record = report.records.get(entry.session_id)
-            stem = entry.folder.name[STEM_AT:]
+            stem = stem_of(entry.folder)
             if record is not None and self._trash.moved(entry.lsn, stem, record.lsn) is not None:
                 self._trash.take_back(entry.folder)
 
@@ -242,7 +243,7 @@ class FileBackend(EditableFolder):
         self._doubtful.clear()
 
     def _remove_again(self, stem: str) -> None:
-        removals = [e for e in self._trash.entries() if e.folder.name[STEM_AT:] == stem]
+        removals = [e for e in self._trash.entries() if stem_of(e.folder) == stem]
         if removals:
             folder = self._trash.renew(removals[-1].lsn, stem, self._new_temporary)
             self._write_absence(stem, self._fs.read(folder / SESSION)[0])

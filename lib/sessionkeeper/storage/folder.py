@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from sessionkeeper.errors import CorruptDocument, PathBlocked, StorageFailed, StoreGone
 from sessionkeeper.events import Event
 from sessionkeeper.fixed import fixed
+from sessionkeeper.keys import namespace_of
 from sessionkeeper.layout import hashed_stem, plain_stem
 from sessionkeeper.storage import trash
 from sessionkeeper.storage.backend import CommitUncertain
@@ -25,7 +26,7 @@ from sessionkeeper.storage.quarantine import Quarantine
 from sessionkeeper.storage.reader import FolderReader
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Container, Sequence
+    from collections.abc import Callable, Collection, Container, Iterable, Sequence
     from datetime import datetime
     from pathlib import Path
 
@@ -110,7 +111,7 @@ class SessionFolder(FolderReader, ABC):
         self._numbers = itertools.count(1)
         self._temporaries = layout.temporaries
         self._backups = Backups(self._fs, layout.backups, max_backups)
-        self._quarantine = Quarantine(self._fs, layout.quarantine, clock)
+        self._quarantine = Quarantine(self._fs, layout, clock)
         # Edits kept aside for a change that is still to replace them.
         self._kept_aside: dict[str, Signature] = {}
         # Damaged files that may be in the making, and since when they are as they are.
@@ -136,11 +137,70 @@ class SessionFolder(FolderReader, ABC):
         session_id = document.record.session_id
         stem = self._names.stem_for(session_id)
         self._raise_if_blocked(stem, session_id)
+        self._make_way(session_id)
         target = self._path(stem)
         status = self._fs.status(target)
         if status is not None and not stat.S_ISREG(status.st_mode):
             raise PathBlocked(f"{target.name} is no file", session_id=session_id, path=target)
         return stem
+
+    def _make_way(self, session_id: str) -> None:
+        """Have the folder of its namespace there, durably, and marked as the store's own.
+
+        Raises:
+            PathBlocked: Something else stands there.
+            OSError: As the system said.
+        """
+        namespace = namespace_of(session_id)
+        if not namespace:
+            return
+        folder = self._layout.folder_of(namespace)
+        status = self._fs.status(folder)
+        if status is None:
+            self._make_durably(folder)
+        elif not stat.S_ISDIR(status.st_mode):
+            # A link neither: what it leads to may be anybody's.
+            text = f"{folder.name} is no folder, and no namespace then"
+            raise PathBlocked(text, session_id=session_id, path=folder)
+        elif self._identity is not None and status.st_dev != self._identity[0]:
+            text = f"{folder.name} lies on another file system than the store"
+            raise PathBlocked(text, session_id=session_id, path=folder)
+        if not self._is_own(namespace):
+            if status is not None:
+                self._fs.sync_folder(self._layout.sessions)  # whoever has made it may not have
+            if self._fs.status(self._layout.namespaces) is None:
+                self._make_durably(self._layout.namespaces)
+            self._make_durably(self._layout.namespaces / namespace)
+            self._marked.add(namespace)
+
+    def _make_durably(self, folder: Path) -> None:
+        self._fs.make_folder(folder)
+        try:
+            self._fs.sync_folder(folder.parent)
+        except OSError:
+            # Another sync of it would prove nothing; the next try is to make it anew.
+            with contextlib.suppress(OSError):
+                self._fs.remove_folder(folder)
+            raise
+
+    def _settle_marks(self) -> None:
+        """Make the marks durable that a killed process may have left."""
+        marks = self._layout.namespaces
+        if self._fs.status(marks) is None:
+            return
+        try:
+            self._fs.sync_folder(marks)
+            self._fs.sync_folder(self._layout.private)
+        except OSError as error:  # no session depends on it
+            self._tell("ignored", marks, f"could not be synced: {error}")
+
+    def _sync_folders(self, keys: Iterable[str]) -> None:
+        """Make the names of session files durable: of all in the folders of these sessions."""
+        self._fs.sync_folder(self._layout.sessions)
+        for namespace in sorted({namespace_of(key) for key in keys} - {""}):
+            folder = self._layout.folder_of(namespace)
+            if self._fs.status(folder) is not None:  # else a person has removed it
+                self._fs.sync_folder(folder)
 
     def _new_temporary(self) -> Path:
         return self._temporaries / f"{self._run}-{next(self._numbers)}.tmp"
@@ -163,6 +223,7 @@ class SessionFolder(FolderReader, ABC):
         """
         target = self._path(staged.stem)
         record = staged.document.record
+        self._make_way(record.session_id)
         if not self._keep_edit_aside(staged.stem, target, record.lsn):
             self._back_up(staged.stem, target)
         self._fs.replace(staged.temporary, target)
@@ -205,7 +266,7 @@ class SessionFolder(FolderReader, ABC):
             self._fs.write_new(temporary, content)
             self._fs.replace(temporary, path)
             self._fs.unlink(path)
-        self._fs.sync_folder(self._layout.sessions)
+        self._fs.sync_folder(path.parent)
 
     def _keep_edit_aside(self, stem: str, target: Path, lsn: int) -> bool:
         """Keep what is about to be replaced, if it is not what was last published there."""
@@ -290,7 +351,7 @@ class SessionFolder(FolderReader, ABC):
             if stays:
                 signature = Signature.of(problem.path.lstat())
                 aside = self._quarantine.keep(*why)
-                self._kept_aside[problem.path.stem] = signature
+                self._kept_aside[self._stem_at(problem.path)] = signature
             else:
                 aside = self._quarantine.take(*why)
         except FileNotFoundError:
@@ -299,12 +360,12 @@ class SessionFolder(FolderReader, ABC):
             # It stays where it is, blocked; it is neither used nor replaced.
             self._tell("ignored", problem.path, f"{problem.detail}; not moved: {error}")
             return
-        self._blocked.pop(problem.path.stem, None)
+        self._blocked.pop(self._stem_at(problem.path), None)
         self._tell("quarantined", problem.path, f"{problem.detail}; now {aside.name}")
 
     def _take_away(self, path: Path) -> None:
         """Remove a damaged file that stayed, unless something has replaced it."""
-        kept, status = self._kept_aside.pop(path.stem, None), self._fs.status(path)
+        kept, status = self._kept_aside.pop(self._stem_at(path), None), self._fs.status(path)
         if kept is None or status is None or Signature.of(status) != kept:
             return
         try:
@@ -340,4 +401,4 @@ class SessionFolder(FolderReader, ABC):
         detail: str,
         session_id: str | None = None,
     ) -> None:
-        self._on_event(Event(kind, session_id, detail, path))
+        self._on_event(Event.of(kind, session_id, detail, path))

@@ -23,6 +23,7 @@ from zlib import crc32
 import orjson
 
 from sessionkeeper.errors import CorruptDocument
+from sessionkeeper.keys import id_of, namespace_of
 from sessionkeeper.layout import FILE_MODE
 from sessionkeeper.slices import SLICE
 from sessionkeeper.storage.documents import decode_record, encode_record
@@ -35,11 +36,13 @@ if TYPE_CHECKING:
 
     from sessionkeeper.storage.documents import Record
 
-VERSION: Final = 1
+VERSION: Final = 2
 
 _SCHEMA: Final = (
+    # A session_id is a key, which holds the namespace too: that is there to be looked for.
     """CREATE TABLE sessions (
-    session_id TEXT NOT NULL PRIMARY KEY,
+    namespace TEXT NOT NULL,
+    session_id TEXT NOT NULL,
     lsn INTEGER NOT NULL,
     updated_at INTEGER NOT NULL,
     total_cost REAL NOT NULL,
@@ -49,31 +52,44 @@ _SCHEMA: Final = (
     inode INTEGER,
     size INTEGER,
     mtime_ns INTEGER,
-    crc INTEGER NOT NULL
+    crc INTEGER NOT NULL,
+    PRIMARY KEY (namespace, session_id)
 )""",
-    "CREATE INDEX sessions_newest ON sessions (lsn, session_id)",
+    "CREATE INDEX sessions_newest ON sessions (namespace, lsn, session_id)",
     """CREATE TABLE tags (
+    namespace TEXT NOT NULL,
     session_id TEXT NOT NULL,
     tag TEXT NOT NULL,
     lsn INTEGER NOT NULL,
-    PRIMARY KEY (session_id, tag)
+    PRIMARY KEY (namespace, session_id, tag)
 ) WITHOUT ROWID""",
-    "CREATE INDEX tags_newest ON tags (tag, lsn)",
+    "CREATE INDEX tags_newest ON tags (namespace, tag, lsn)",
     "CREATE TABLE reached (one INTEGER PRIMARY KEY, lsn INTEGER NOT NULL, crc INTEGER NOT NULL)",
 )
-_PUT = """INSERT INTO sessions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT (session_id) DO UPDATE SET lsn = excluded.lsn, updated_at = excluded.updated_at,
+_PUT = """INSERT INTO sessions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (namespace, session_id) DO UPDATE SET
+lsn = excluded.lsn, updated_at = excluded.updated_at,
 total_cost = excluded.total_cost, status = excluded.status, record = excluded.record,
 stem = excluded.stem, inode = excluded.inode, size = excluded.size,
 mtime_ns = excluded.mtime_ns, crc = excluded.crc"""
 # One statement for all: each execution lets go of the interpreter, and waits to have it back.
-_REMOVE = "DELETE FROM sessions WHERE session_id IN (SELECT value FROM json_each(?))"
-_UNTAG = "DELETE FROM tags WHERE session_id IN (SELECT value FROM json_each(?))"
+_AMONG = """(namespace, session_id) IN
+(SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(?))"""
+_REMOVE = f"DELETE FROM sessions WHERE {_AMONG}"
+_UNTAG = f"DELETE FROM tags WHERE {_AMONG}"
 # Only upon the version it was filed with: a later one may be in the index already.
 _FILE = """UPDATE sessions SET stem = ?, inode = ?, size = ?, mtime_ns = ?, crc = ?
-WHERE session_id = ? AND lsn = ?"""
+WHERE namespace = ? AND session_id = ? AND lsn = ?"""
 _REACH = """INSERT INTO reached (one, lsn, crc) VALUES (1, ?, ?)
 ON CONFLICT (one) DO UPDATE SET lsn = excluded.lsn, crc = excluded.crc"""
+
+_IN_ORDER = "ORDER BY namespace, session_id"
+
+# Where in a row of a session these stand, and how many columns it has.
+_RECORD: Final = 6
+_STEM: Final = 7
+_CRC: Final = 11
+_COLUMNS: Final = 12
 
 _LARGEST = 2**63 - 1
 _UNIX_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -154,6 +170,8 @@ class Wanted(Protocol):
     """Which sessions a page shows; see `engine.query.Query`."""
 
     @property
+    def namespace(self) -> str: ...  # noqa: D102
+    @property
     def tags(self) -> frozenset[str]: ...  # noqa: D102 - see `Query`
     @property
     def all_tags(self) -> frozenset[str]: ...  # noqa: D102
@@ -202,11 +220,11 @@ class Index:
                 _check_schema(connection)
                 lsn = _reached(connection)
                 for row in _fetched(connection, "SELECT * FROM sessions"):
-                    stem, signature = row[6], _signature(row)
+                    stem, signature = row[_STEM], _signature(row)
                     if stem is None or signature is None or not _is_intact(row):
                         continue
                     with contextlib.suppress(CorruptDocument):
-                        files[stem] = Known(decode_record(row[5]), signature)
+                        files[stem] = Known(decode_record(row[_RECORD]), signature)
             finally:
                 connection.close()
         return Recalled(max([lsn, *(known.record.lsn for known in files.values())]), files)
@@ -255,22 +273,21 @@ class Index:
         writer = self._open_writer()
         with _translated():
             tagged = groupby(
-                _fetched(writer, "SELECT session_id, tag, lsn FROM tags ORDER BY session_id, tag"),
+                _fetched(writer, f"SELECT session_id, tag, lsn FROM tags {_IN_ORDER}, tag"),
                 key=lambda row: row[0],
             )
             owner, tags = next(tagged, (None, ()))
-            query = "SELECT *, rowid FROM sessions ORDER BY session_id"
-            for row in _fetched(writer, query):
-                session_id, lsn = row[0], row[1]
+            for row in _fetched(writer, f"SELECT *, rowid FROM sessions {_IN_ORDER}"):
+                session_id, lsn = row[1], row[2]
                 own: list[tuple[str, int]] = []
                 if owner == session_id:
                     own = [(tag, at) for _, tag, at in tags]
                     owner, tags = next(tagged, (None, ()))
-                intact = _is_intact(row[:11])
+                intact = _is_intact(row[:_COLUMNS])
                 if intact:
-                    named = sorted(orjson.loads(row[5])["tags"], key=str.encode)
+                    named = sorted(orjson.loads(row[_RECORD])["tags"], key=str.encode)
                     intact = own == [(tag, lsn) for tag in named]
-                yield Row(row[11], session_id, lsn, row[6], _signature(row), intact)
+                yield Row(row[_COLUMNS], session_id, lsn, row[_STEM], _signature(row), intact)
             if owner is not None:
                 raise IndexFailed("it is damaged: tags of no session")
 
@@ -296,7 +313,7 @@ class Index:
             IndexFailed: The medium refused.
         """
         writer = self._open_writer()
-        gone = list(removed)
+        gone = [(namespace_of(session_id), session_id) for session_id in removed]
         with _translated():
             writer.execute("BEGIN IMMEDIATE")
             try:
@@ -305,20 +322,21 @@ class Index:
                     [(number,) for number in dropped],
                 )
                 writer.execute(_REMOVE, (orjson.dumps(gone).decode(),))
-                writer.executemany(_PUT, map(_row, entries))
-                gone += [entry.record.session_id for entry in entries]
+                rows = [_row(entry) for entry in entries]
+                writer.executemany(_PUT, rows)
+                gone += [row[:2] for row in rows]
                 writer.execute(_UNTAG, (orjson.dumps(gone).decode(),))
                 writer.executemany(
-                    "INSERT INTO tags (session_id, tag, lsn) VALUES (?, ?, ?)",
+                    "INSERT INTO tags (namespace, session_id, tag, lsn) VALUES (?, ?, ?, ?)",
                     [
-                        (entry.record.session_id, tag, entry.record.lsn)
-                        for entry in entries
+                        (*row[:2], tag, entry.record.lsn)
+                        for row, entry in zip(rows, entries, strict=True)
                         for tag in entry.record.tags
                     ],
                 )
                 for entry in filed:
                     row = _row(entry)
-                    writer.execute(_FILE, (*row[6:], row[0], row[1]))
+                    writer.execute(_FILE, (*row[_STEM:], *row[:3]))
                 if lsn is not None:
                     writer.execute(_REACH, (lsn, _lsn_crc(lsn)))
                 writer.execute("COMMIT")
@@ -336,7 +354,8 @@ class Index:
         writer = self._open_writer()
         with _translated():
             self._empty_log(writer)
-            needle = session_id.encode()
+            # Also alone: a record has namespace and id apart.
+            needle = id_of(session_id).encode()
             if _holds(self.path, needle):
                 # Its pages moved about while there was something in them. An id that is part of
                 # another costs a needless rewrite, and nothing else.
@@ -408,13 +427,16 @@ class Index:
         return records
 
     def after(self, session_id: str, limit: int) -> list[Record]:
-        """The sessions that follow an id in the order of ids.
+        """The sessions of a namespace that follow an id in the order of ids.
 
         Raises:
             IndexFailed: See `page`.
         """
-        query = "SELECT * FROM sessions WHERE session_id > ? ORDER BY session_id LIMIT ?"
-        return self._read(query, [session_id, limit])
+        query = (
+            "SELECT * FROM sessions WHERE namespace = ? AND session_id > ?"
+            " ORDER BY session_id LIMIT ?"
+        )
+        return self._read(query, [namespace_of(session_id), session_id, limit])
 
     def _read(self, query: str, values: Sequence[Any]) -> list[Record]:
         with _translated(), self._borrowed() as connection:
@@ -422,7 +444,7 @@ class Index:
         if not all(map(_is_intact, rows)):
             raise IndexFailed("it is damaged: a row is not as it was written")
         try:
-            return [decode_record(row[5]) for row in rows]
+            return [decode_record(row[_RECORD]) for row in rows]
         except CorruptDocument as error:
             raise IndexFailed(f"it is damaged: {error.args[0]}") from error
 
@@ -559,6 +581,7 @@ def _row(entry: Entry) -> tuple[Any, ...]:
     if entry.stem is not None and signature is not None:
         filed = (entry.stem, _signed(signature.inode), signature.size, signature.mtime_ns)
     row = (
+        namespace_of(record.session_id),
         record.session_id,
         record.lsn,
         _microseconds(record.updated_at),
@@ -572,16 +595,16 @@ def _row(entry: Entry) -> tuple[Any, ...]:
 
 def _crc(row: Sequence[Any]) -> int:
     # `repr` tells a number from its digits, as the columns do.
-    rest = repr((row[:5], row[6:10])).encode("utf-8", "surrogatepass")
-    return crc32(row[5], crc32(rest))
+    rest = repr((row[:_RECORD], row[_STEM:_CRC])).encode("utf-8", "surrogatepass")
+    return crc32(row[_RECORD], crc32(rest))
 
 
 def _is_intact(row: Sequence[Any]) -> bool:
-    return type(row[5]) is bytes and row[10] == _crc(row)
+    return type(row[_RECORD]) is bytes and row[_CRC] == _crc(row)
 
 
 def _signature(row: Sequence[Any]) -> Signature | None:
-    inode, size, mtime_ns = row[7:10]
+    inode, size, mtime_ns = row[_STEM + 1 : _CRC]
     if type(inode) is not int or type(size) is not int or type(mtime_ns) is not int:
         return None
     return Signature(inode % 2**64, size, mtime_ns)
@@ -603,11 +626,15 @@ def _select(wanted: Wanted, below: tuple[int, str] | None) -> tuple[str, str, li
     if len(any_of) == 1 or (all_of and not any_of):
         # By one tag, newest first: the order of the index is that of the page.
         driving = any_of.pop() if any_of else all_of.pop()
-        source = "tags AS k CROSS JOIN sessions AS s ON s.session_id = k.session_id"
-        key, conditions = "k", ["k.tag = ?"]
-        values.append(driving)
+        source = (
+            "tags AS k CROSS JOIN sessions AS s"
+            " ON s.namespace = k.namespace AND s.session_id = k.session_id"
+        )
+        key, conditions = "k", ["k.namespace = ?", "k.tag = ?"]
+        values += [wanted.namespace, driving]
     else:
-        source, key, conditions = "sessions AS s", "s", ["TRUE"]
+        source, key, conditions = "sessions AS s", "s", ["s.namespace = ?"]
+        values.append(wanted.namespace)
     if below is not None:
         conditions.append(f"({key}.lsn, {key}.session_id) < (?, ?)")
         values += [min(below[0], _LARGEST), below[1]]
@@ -615,7 +642,8 @@ def _select(wanted: Wanted, below: tuple[int, str] | None) -> tuple[str, str, li
         if tags:
             marks = ", ".join("?" * len(tags))
             conditions.append(
-                "(SELECT count(*) FROM tags AS t WHERE t.session_id = s.session_id"
+                "(SELECT count(*) FROM tags AS t"
+                " WHERE t.namespace = s.namespace AND t.session_id = s.session_id"
                 f" AND t.tag IN ({marks})) >= ?",
             )
             values += [*tags, least]

@@ -7,6 +7,7 @@ import secrets
 from typing import TYPE_CHECKING, Final
 
 from sessionkeeper.events import Event
+from sessionkeeper.keys import split_key
 from sessionkeeper.session import iso_text
 from sessionkeeper.storage.codec import encode
 
@@ -88,8 +89,10 @@ def encode_listing(records: Collection[Record]) -> bytes:
 
 
 def _line(record: Record) -> bytes:
+    namespace, session_id = split_key(record.session_id)
     fields = {
-        "session_id": record.session_id,
+        "session_id": session_id,
+        "namespace": namespace,
         "title": record.title,
         "status": record.status,
         "created_at": iso_text(record.created_at),

@@ -220,7 +220,7 @@ class JournaledBackend(CheckpointedFolder):
             return
         # The journal holds a later version: the next checkpoint keeps this one aside as it
         # replaces it, because it is not what was last published there.
-        self._files.pop(path.stem, None)
+        self._files.pop(self._stem_at(path), None)
 
     # --- hand-made changes ------------------------------------------------------------------
 

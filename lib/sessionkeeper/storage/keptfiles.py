@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 import orjson
 
 from sessionkeeper.errors import BackupsDamaged, CorruptDocument, NewerVersion, NoBackup
+from sessionkeeper.keys import id_of, named
 from sessionkeeper.layout import SUFFIX
 from sessionkeeper.session import BackupInfo
 from sessionkeeper.storage.backups import Backups
@@ -102,7 +103,7 @@ class KeptFiles:
             current: The number of the version that is in force; it is no backup.
         """
         return [
-            BackupInfo(session_id, r.generation, r.updated_at, slot.size, path)
+            BackupInfo.of(session_id, r.generation, r.updated_at, slot.size, path)
             for slot, path in self._versions(session_id, behind, current)
             for r in (slot.record,)
         ]
@@ -122,7 +123,7 @@ class KeptFiles:
             text = "; ".join(damages)
             raise BackupsDamaged(text, session_id=session_id, path=self._folder)
         what = "no backup" if generation is None else f"no backup of generation {generation}"
-        raise NoBackup(f"{what} of session {session_id!r}", session_id=session_id)
+        raise NoBackup(f"{what} of session {named(session_id)}", session_id=session_id)
 
     def newest_of(self, wanted: Collection[str | None]) -> list[Slot]:
         """Of each of these sessions the newest version that is whole, if there is one."""
@@ -176,15 +177,16 @@ class KeptFiles:
         new_temporary: Callable[[], Path],
     ) -> list[int]:
         data = b"".join(self._fs.read(path)[0])
-        named = [session_id for session_id in unwanted if orjson.dumps(session_id) in data]
-        if not named and is_kept_file(path.name):
+        # Namespace and id stand apart in there.
+        found = [key for key in unwanted if orjson.dumps(id_of(key)) in data]
+        if not found and is_kept_file(path.name):
             return []
         try:
             contents = decode_file(data, self._clock.now())
         except NewerVersion as error:
             contents = Contents([], torn=str(error.args[0]))
         unreadable = contents.torn is not None or bool(contents.damaged)
-        if unreadable and any(unwanted[session_id] is EVER for session_id in named):
+        if unreadable and any(unwanted[session_id] is EVER for session_id in found):
             self._fs.unlink(path)
             return [len(data)]
         gone = [slot for slot in contents.slots if _goes(slot.record, unwanted)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sessionkeeper.errors import NoBackup
+from sessionkeeper.keys import named
 from sessionkeeper.session import BackupInfo, Erased
 from sessionkeeper.storage.backend import Append, Put, Reconciled, RecoveryReport, Trash
 
@@ -70,7 +71,7 @@ class MemoryBackend:
     def backup(self, session_id: str, generation: int | None) -> Document:
         """None: what is replaced is gone."""
         del generation
-        raise NoBackup(f"no backup of session {session_id!r}", session_id=session_id)
+        raise NoBackup(f"no backup of session {named(session_id)}", session_id=session_id)
 
     def purge(self, before: datetime) -> list[str]:
         """Remove for good what was trashed before that instant."""
@@ -83,7 +84,7 @@ class MemoryBackend:
         del lsn
         self._documents.pop(session_id, None)
         self._removed = [r for r in self._removed if r[0].record.session_id != session_id]
-        return Erased(session_id, 0, 0)
+        return Erased.of(session_id, 0, 0)
 
     def suspects(self) -> list[str]:
         """None: nobody else can reach the dict."""

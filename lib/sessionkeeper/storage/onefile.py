@@ -20,8 +20,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
-from sessionkeeper.errors import CorruptDocument, InvalidSessionId, InvalidValue, NewerVersion
-from sessionkeeper.layout import check_session_id
+from sessionkeeper.errors import (
+    CorruptDocument,
+    InvalidNamespace,
+    InvalidSessionId,
+    InvalidValue,
+    NewerVersion,
+)
+from sessionkeeper.keys import key_of, split_key
+from sessionkeeper.layout import check_key, check_session_id
 from sessionkeeper.storage.codec import StrictError, decode_strict, encode
 from sessionkeeper.storage.documents import FORMAT as DOCUMENT_FORMAT
 from sessionkeeper.storage.documents import VERSION as DOCUMENT_VERSION
@@ -48,6 +55,7 @@ _VERSION_OF_FILE = re.compile(
 _DOCUMENT_START = re.compile(rb'^\{"format":"sessionkeeper",', re.MULTILINE)
 _DOCUMENT_END = re.compile(rb',"checksum":"[0-9a-f]{32}"\}$', re.MULTILINE)
 _ID = re.compile(rb'"session_id"\s*:\s*("(?:[^"\\]|\\.)*")')
+_NAMESPACE = re.compile(rb'"namespace"\s*:\s*("(?:[^"\\]|\\.)*")')
 # Of a damaged part; the id stands at the very beginning of every document.
 _HEAD_OF_DOCUMENT: Final = 4096
 # A message may look like the beginning of a document: so many are tried for each end.
@@ -176,10 +184,12 @@ def find_session(data: bytes, session_id: str) -> Slot | None:
     Raises:
         CorruptDocument: It is damaged, or the file is cut off, or not as a store writes it.
     """
-    start = b'{"format":"%s","version":%d,"session_id":%s,' % (
+    namespace, bare = split_key(session_id)
+    start = b'{"format":"%s","version":%d,"session_id":%s,"namespace":%s,' % (
         DOCUMENT_FORMAT.encode(),
         DOCUMENT_VERSION,
-        encode(session_id),
+        encode(bare),
+        encode(namespace),
     )
     at = data.find(b"\n" + start)
     found = at >= 0
@@ -230,12 +240,15 @@ def _read(segment: bytes, now: datetime) -> Slot | Damage:
 
 
 def _id_in(segment: bytes) -> str | None:
-    found = _ID.search(segment[:_HEAD_OF_DOCUMENT])
+    head = segment[:_HEAD_OF_DOCUMENT]
+    found, placed = _ID.search(head), _NAMESPACE.search(head)
     if found is None:
         return None
     try:
-        return check_session_id(orjson.loads(found[1]))
-    except (orjson.JSONDecodeError, TypeError, InvalidSessionId):
+        session_id = check_session_id(orjson.loads(found[1]))
+        namespace = "" if placed is None else orjson.loads(placed[1])
+        return session_id if namespace == "" else check_key(key_of(namespace, session_id))
+    except (orjson.JSONDecodeError, TypeError, InvalidSessionId, InvalidNamespace):
         return None
 
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from sessionkeeper.clock import Clock
+    from sessionkeeper.layout import Layout
     from sessionkeeper.session import Chunk
     from sessionkeeper.storage.platform import FileSystem
 
@@ -23,9 +24,10 @@ NOTE_SUFFIX: Final = ".why.json"
 class Quarantine:
     """Files set aside; nothing in here is ever used or removed by the store."""
 
-    def __init__(self, fs: FileSystem, folder: Path, clock: Clock) -> None:
+    def __init__(self, fs: FileSystem, layout: Layout, clock: Clock) -> None:
         self._fs = fs
-        self._folder = folder
+        self._layout = layout
+        self._folder = layout.quarantine
         self._clock = clock
 
     def take(self, path: Path, kind: str, detail: str) -> Path:
@@ -84,6 +86,8 @@ class Quarantine:
         # Two stores, one after the other, may set two versions of one file aside in a second.
         stamp = f"{now:%Y%m%dT%H%M%S}-{secrets.token_hex(4)}"
         aside = self._folder / f"{path.stem}.{stamp}{path.suffix}"
-        note = {"file": path.name, "kind": kind, "detail": detail, "at": now.isoformat()}
+        inside = path.is_relative_to(self._layout.sessions)
+        file = self._layout.name_at(path) if inside else path.name
+        note = {"file": file, "kind": kind, "detail": detail, "at": now.isoformat()}
         self._fs.write_new(aside.with_suffix(NOTE_SUFFIX), [orjson.dumps(note)])
         return aside

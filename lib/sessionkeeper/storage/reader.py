@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, NoReturn
 
@@ -14,7 +15,9 @@ from sessionkeeper.errors import (
     SessionKeeperError,
     StoreReadOnly,
 )
-from sessionkeeper.layout import SUFFIX, plain_stem
+from sessionkeeper.events import logger
+from sessionkeeper.keys import named, namespace_of
+from sessionkeeper.layout import SUFFIX, is_file_name, is_namespace, plain_stem
 from sessionkeeper.storage.backend import Problem, Reconciled, RecoveryReport
 from sessionkeeper.storage.backups import Backups
 from sessionkeeper.storage.documents import decode_document, decode_foreign
@@ -43,6 +46,10 @@ if TYPE_CHECKING:
 _PATHS = 1024
 
 
+# What a file of another program would be taken for.
+_DOUBTFUL = frozenset({"corrupt", "id-mismatch"})
+
+
 class FolderReader:
     """The read side of a folder: what each file is, and one session at a time.
 
@@ -53,6 +60,8 @@ class FolderReader:
         self._layout = layout
         self._fs = fs
         self._clock = clock
+        # Where in the path of a session file its name begins; asked for each file at an opening.
+        self._below = len(str(layout.sessions)) + 1
         self._names = NameTable()
         # A save asks for its path several times, and joining paths is slow.
         self._path = lru_cache(_PATHS)(lambda stem: layout.sessions / (stem + SUFFIX))
@@ -60,6 +69,8 @@ class FolderReader:
         self._files: dict[str, Known] = {}
         # What stands where a session's file could be, and must not be replaced.
         self._blocked: dict[str, tuple[Signature | None, SessionKeeperError]] = {}
+        # Namespaces whose mark has been seen, or made; see `Layout.namespaces`.
+        self._marked: set[str] = set()
         self._trash = TrashFolder(fs, layout.trash)
         self._backups = Backups(self._fs, layout.backups, 0)
         # What the journal holds and the files do not, by session; also read by other threads.
@@ -79,7 +90,7 @@ class FolderReader:
         seen = self._files
         self._start_over()
         for path in self._session_paths():
-            known = seen.get(path.stem)
+            known = seen.get(self._stem_at(path))
             if known is not None and self._is_as(path, known.signature):
                 self._admit(path, known, report)
             else:
@@ -184,8 +195,11 @@ class FolderReader:
             raise _blocked_error(path, session_id, str(error.strerror)) from error
         document = self._decode(pieces, path, session_id)
         if document.record.session_id != session_id:
+            # The folder says which namespace it is.
+            document = document.placed(namespace_of(session_id))
+        if document.record.session_id != session_id:
             raise IdMismatch(
-                f"{path.name} says it is {document.record.session_id[:80]!r}",
+                f"{path.name} says it is {named(document.record.session_id)}",
                 session_id=session_id,
                 path=path,
             )
@@ -227,17 +241,19 @@ class FolderReader:
 
     def suspects(self) -> list[str]:
         """Names of files that are not as last seen, and of those that are gone."""
-        present = {path.name for path in self._session_paths()}
+        present = {self._name_at(path) for path in self._session_paths()}
         known = {stem + SUFFIX for stem in (*dict(self._files), *dict(self._blocked))}
         return self.changed(sorted(present | known))
 
     def changed(self, names: Iterable[str]) -> list[str]:
         """Those of the names whose files are not as last seen."""
-        return [path.name for path in self._reconcilable(names) if not self._as_seen(path)]
+        paths = self._reconcilable(names)
+        return [self._name_at(path) for path in paths if not self._as_seen(path)]
 
     def _as_seen(self, path: Path) -> bool:
-        known = self._files.get(path.stem)
-        stop = self._blocked.get(path.stem)
+        stem = self._stem_at(path)
+        known = self._files.get(stem)
+        stop = self._blocked.get(stem)
         expected = known.signature if known else stop[0] if stop else None
         return self._is_as(path, expected)
 
@@ -266,10 +282,10 @@ class FolderReader:
         report = RecoveryReport(lsn=lsn)
         result = Reconciled()
         for path in self._reconcilable(names):
-            known = self._files.pop(path.stem, None)
+            known = self._files.pop(self._stem_at(path), None)
             if known is not None:
                 self._names.release(known.record.session_id)
-            self._blocked.pop(path.stem, None)
+            self._blocked.pop(self._stem_at(path), None)
             if self._scan(path, None, report) is None and known is not None:
                 result.vanished.append(known.record.session_id)
         result.records = list(report.records.values())
@@ -279,11 +295,8 @@ class FolderReader:
 
     def _reconcilable(self, names: Iterable[str]) -> list[Path]:
         """The paths of those names, from outside, that a session file can have."""
-        return [
-            self._layout.sessions / name
-            for name in dict.fromkeys(names)
-            if name.endswith(SUFFIX) and not name.startswith(".") and "/" not in name
-        ]
+        folder = self._layout.sessions
+        return [folder / name for name in dict.fromkeys(names) if is_file_name(name)]
 
     def close(self) -> None:
         """Nothing is held."""
@@ -307,15 +320,42 @@ class FolderReader:
         self._files = {}
         self._blocked = {}
 
+    def _stem_at(self, path: Path) -> str:
+        return str(path)[self._below : -len(SUFFIX)]
+
+    def _name_at(self, path: Path) -> str:
+        return str(path)[self._below :]
+
     def _session_paths(self) -> list[Path]:
-        folder = self._layout.sessions
-        names = [e.name for e in self._fs.entries(folder) if e.name.endswith(SUFFIX)]
-        return [folder / name for name in sorted(names) if not name.startswith(".")]
+        paths, folders = self._paths_in(self._layout.sessions)
+        for namespace in folders:
+            folder = self._layout.folder_of(namespace)
+            try:
+                paths += self._paths_in(folder)[0]
+            except FileNotFoundError:
+                continue  # removed by hand meanwhile
+            except OSError as error:
+                if self._is_own(namespace):
+                    raise  # its sessions are not gone
+                logger.warning("%s cannot be read and is left alone: %s", folder, error)
+        return paths
+
+    def _paths_in(self, folder: Path) -> tuple[list[Path], list[str]]:
+        """The session files in a folder, and the names of folders that may be namespaces."""
+        names: list[str] = []
+        folders: list[str] = []
+        for entry in self._fs.entries(folder):
+            if entry.name.endswith(SUFFIX):
+                names.append(entry.name)
+            elif is_namespace(entry.name) and entry.is_dir(follow_symlinks=False):
+                folders.append(entry.name)
+        paths = [folder / name for name in sorted(names) if not name.startswith(".")]
+        return paths, sorted(folders)
 
     def _scan(self, path: Path, known: Known | None, report: RecoveryReport) -> Valid | None:
         """Examine one file and enter what it is; None unless it holds a session to be used."""
         try:
-            found = examine(self._fs, path, known, self._clock.now())
+            found = self._examine(path, known)
         except FileNotFoundError:
             return None
         if isinstance(found, Problem):
@@ -325,6 +365,28 @@ class FolderReader:
         if self._admit(path, Known(found.document.record, found.signature), report):
             return found
         return None
+
+    def _examine(self, path: Path, known: Known | None) -> Valid | Problem:
+        """What a file is; see `examine`.
+
+        Raises:
+            FileNotFoundError: There is no such file any more.
+        """
+        stem = self._stem_at(path)
+        found = examine(self._fs, path, known, self._clock.now(), stem)
+        if isinstance(found, Problem) and found.kind in _DOUBTFUL and known is None:
+            # A folder beside the sessions may be anybody's: only what is a session is taken there.
+            return found if self._is_own(namespace_of(stem)) else replace(found, kind="foreign")
+        return found
+
+    def _is_own(self, namespace: str) -> bool:
+        """Whether the store has made the folder of a namespace, or taken something from it."""
+        if not namespace or namespace in self._marked:
+            return True
+        if self._fs.status(self._layout.namespaces / namespace) is None:
+            return False
+        self._marked.add(namespace)
+        return True
 
     def _admit(self, path: Path, known: Known, report: RecoveryReport) -> bool:
         """Enter a file that holds a session, unless another holds a newer version of it."""
@@ -338,7 +400,7 @@ class FolderReader:
             return False
         if other is not None:
             self._displace(record.session_id, record.generation, report)
-        self._enter(path.stem, known)
+        self._enter(self._stem_at(path), known)
         report.records[record.session_id] = record
         report.lsn = max(report.lsn, record.lsn)
         return True
@@ -365,7 +427,7 @@ class FolderReader:
             error = NewerVersion(problem.detail, path=problem.path)
         else:
             error = _blocked_error(problem.path, None, problem.detail)
-        self._blocked[problem.path.stem] = (signature, error)
+        self._blocked[self._stem_at(problem.path)] = (signature, error)
 
     def _raise_if_blocked(self, stem: str, session_id: str) -> None:
         stop = self._blocked.get(stem)

@@ -343,7 +343,7 @@ class SingleFileBackend(EditableSingleFile):
             raise CommitUncertain(text, session_id=session_id, path=self._file) from error
         self._edits = [_without(edit, session_id) for edit in self._edits]
         self._lsn = max(self._lsn, lsn)
-        return Erased(session_id, len(own) + count + aside.files, sum(own) + size + aside.size)
+        return Erased.of(session_id, len(own) + count + aside.files, sum(own) + size + aside.size)
 
     def close(self) -> None:
         """Note what the file is, and let go of all sessions."""

@@ -73,7 +73,7 @@ class SingleFileWriter(SingleFileReader):
     ) -> None:
         super().__init__(layout, fs or FileSystem(), clock)
         self._kept = KeptFiles(self._fs, layout.backups, max_backups, clock)
-        self._quarantine = Quarantine(self._fs, layout.quarantine, clock)
+        self._quarantine = Quarantine(self._fs, layout, clock)
         self._repairs = repairs
         self._on_event = on_event
         self._recall: Callable[[], Recalled] | None = recall
@@ -264,7 +264,7 @@ class SingleFileWriter(SingleFileReader):
         detail: str,
         session_id: str | None = None,
     ) -> None:
-        self._on_event(Event(kind, session_id, detail, path))
+        self._on_event(Event.of(kind, session_id, detail, path))
 
 
 def read_published(fs: FileSystem, layout: Layout) -> Signature | None:

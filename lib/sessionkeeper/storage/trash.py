@@ -14,6 +14,8 @@ import orjson
 
 from sessionkeeper.errors import CorruptDocument, NewerVersion
 from sessionkeeper.events import logger
+from sessionkeeper.keys import key_of, split_key
+from sessionkeeper.layout import aside_name, stem_of_aside
 from sessionkeeper.session import Saved
 from sessionkeeper.storage.documents import decode_document
 
@@ -30,7 +32,7 @@ SESSION = "session.json"
 BACKUPS = "backups"
 # A removal's folder is named by its number, a hyphen, and the session's file stem.
 _LSN_DIGITS = 16
-STEM_AT = _LSN_DIGITS + 1
+_STEM_AT = _LSN_DIGITS + 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +58,9 @@ def read_removal(fs: FileSystem, folder: Path) -> Entry | None:
     """What the manifest in a removal's folder says; None if it cannot be read."""
     try:
         manifest: dict[str, Any] = orjson.loads(b"".join(fs.read(folder / MANIFEST)[0]))
-        session_id = str(manifest["session_id"])
+        session_id = key_of(str(manifest.get("namespace", "")), str(manifest["session_id"]))
         answers: dict[str, Saved | bool] = {
-            rid: Saved(session_id, generation, count)
+            rid: Saved.of(session_id, generation, count)
             for rid, generation, count in manifest["requests"]
         }
         answers[manifest["request_id"]] = True
@@ -66,6 +68,11 @@ def read_removal(fs: FileSystem, folder: Path) -> Entry | None:
         return Entry(folder, int(folder.name[:_LSN_DIGITS], 16), session_id, at, answers)
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def stem_of(folder: Path) -> str:
+    """The file stem of the session that lies in a removal's folder."""
+    return stem_of_aside(folder.name[_STEM_AT:])
 
 
 def _twin(folder: Path) -> Path:
@@ -99,8 +106,10 @@ class TrashFolder:
         path = folder / MANIFEST
         if self._fs.status(path) is not None:
             self._fs.unlink(path)  # of a removal that a crash left half done
+        namespace, session_id = split_key(record.session_id)
         manifest = {
-            "session_id": record.session_id,
+            "session_id": session_id,
+            "namespace": namespace,
             "reason": change.reason,
             "at": change.at.isoformat(),
             "request_id": change.request_id,
@@ -116,7 +125,7 @@ class TrashFolder:
 
     def folder_of(self, lsn: int, stem: str) -> Path:
         """The folder of the removal of that number, where its session lies if it is there."""
-        first = self._folder / f"{lsn:016x}-{stem}"
+        first = self._folder / f"{lsn:016x}-{aside_name(stem)}"
         second = _twin(first)
         lies_there = [f for f in (first, second) if self._fs.status(f / SESSION) is not None]
         return lies_there[0] if lies_there else first

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from pathlib import Path
@@ -22,8 +23,7 @@ def measure(layout: Layout) -> StorageStats:
     Raises:
         OSError: The folder cannot be listed.
     """
-    own = _session_files(layout.sessions) if layout.file is None else [layout.file]
-    sessions = _total(own)
+    sessions = _total([layout.file] if layout.file is not None else _all_session_files(layout))
     backups = _total(_all_files(layout.backups))
     trash = _total(_all_files(layout.trash))
     quarantine = _total(_all_files(layout.quarantine))
@@ -39,6 +39,15 @@ def measure(layout: Layout) -> StorageStats:
         journal_size=journal[1],
         total_size=sum(size for _, size in parts) + _total(_index_files(layout))[1],
     )
+
+
+def _all_session_files(layout: Layout) -> Iterator[Path]:
+    yield from _session_files(layout.sessions)
+    if not layout.namespaces.is_dir():
+        return
+    for mark in layout.namespaces.iterdir():
+        with contextlib.suppress(FileNotFoundError):  # a person has removed it
+            yield from _session_files(layout.folder_of(mark.name))
 
 
 def _session_files(folder: Path) -> Iterator[Path]:

@@ -26,7 +26,6 @@ def _document(session_id: str, lsn: int, *, generation: int = 1, text: str = "he
     return Document(
         Record(
             session_id=session_id,
-            namespace="",
             generation=generation,
             lsn=lsn,
             created_at=NOW,

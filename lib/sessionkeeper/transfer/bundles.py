@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
+    from sessionkeeper.changing import Changing
     from sessionkeeper.session import Session
     from sessionkeeper.storage.platform import FileSystem
-    from sessionkeeper.store import SessionStore
     from sessionkeeper.transfer.staging import Progress
 
 _IN_MEMORY: Final = 16 * 1024 * 1024
@@ -34,7 +34,7 @@ _LEVEL: Final = 6
 
 
 def export_bundle(
-    store: SessionStore,
+    store: Changing,
     path: Path,
     session_ids: Iterable[str] | None = None,
     *,

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
+    from sessionkeeper.changing import Changing
     from sessionkeeper.session import Session
     from sessionkeeper.storage.documents import Document
-    from sessionkeeper.store import SessionStore
 
 OnConflict = Literal["refuse", "rename", "replace", "skip"]
 """What to do about a session that exists: refuse the file, or that session's way out."""
@@ -128,7 +128,7 @@ class Plan:
 
 
 def plan(
-    store: SessionStore,
+    store: Changing,
     path: Path,
     ids: Iterable[str],
     on_conflict: OnConflict,
@@ -167,7 +167,7 @@ def plan(
     return made
 
 
-def _remember(store: SessionStore, session_id: str, before: Before) -> None:
+def _remember(store: Changing, session_id: str, before: Before) -> None:
     try:
         before.add(store.load_session(session_id))
     except SessionNotFound:
@@ -185,7 +185,7 @@ def _refusal(path: Path, found: list[str]) -> ImportRefused:
     )
 
 
-def _free_id(store: SessionStore, session_id: str, taken: IdSet) -> str:
+def _free_id(store: Changing, session_id: str, taken: IdSet) -> str:
     for number in count(2):
         ending = f"-{number}"
         candidate = check_session_id(session_id[: MAX_ID_CHARACTERS - len(ending)] + ending)

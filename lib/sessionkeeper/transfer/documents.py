@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 from sessionkeeper.errors import CorruptDocument, NewerVersion, PathBlocked
+from sessionkeeper.keys import key_of
 from sessionkeeper.storage.codec import encode
 from sessionkeeper.storage.documents import Document, Record, decode_document, encode_document
 from sessionkeeper.storage.lines import Lines
@@ -15,9 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from sessionkeeper.changing import Changing
     from sessionkeeper.session import Chunk, Session
     from sessionkeeper.storage.platform import FileSystem
-    from sessionkeeper.store import SessionStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,7 @@ class Exported:
 
 
 def export_session(
-    store: SessionStore,
+    store: Changing,
     session_id: str,
     path: Path,
     *,
@@ -70,7 +71,7 @@ def export_session(
     return Exported(path, 1, session.info.message_count, size)
 
 
-def refuse_inside(store: SessionStore, path: Path) -> None:
+def refuse_inside(store: Changing, path: Path) -> None:
     """Refuse to write into the folder of a store, where a file would be taken for a session.
 
     Raises:
@@ -89,7 +90,8 @@ def document_of(session: Session) -> Sequence[Chunk]:
     # What a session says of itself has the same names in its record.
     assigned = {field.name: getattr(session.info, field.name) for field in fields(session.info)}
     metadata = encode(assigned.pop("metadata"), where="metadata")
-    record = Record(**assigned, metadata=metadata)
+    key = key_of(assigned.pop("namespace"), assigned.pop("session_id"))
+    record = Record(key, **assigned, metadata=metadata)
     # As encoded: decoded for the application, values may no longer be what stands in the file.
     document = Document(
         record,

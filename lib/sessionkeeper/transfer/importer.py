@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
+    from sessionkeeper.changing import Changing
     from sessionkeeper.receipts import Receipt
     from sessionkeeper.session import Saved
-    from sessionkeeper.store import SessionStore
     from sessionkeeper.transfer.mapping import FieldMapping
     from sessionkeeper.transfer.staging import Progress
 
@@ -53,7 +53,7 @@ class Imported:
 
 
 def import_session(
-    store: SessionStore,
+    store: Changing,
     path: Path,
     *,
     on_conflict: OnConflict = "refuse",
@@ -89,7 +89,7 @@ def import_session(
 
 
 def import_file(
-    store: SessionStore,
+    store: Changing,
     path: Path,
     mapping: FieldMapping | None = None,
     *,
@@ -119,7 +119,7 @@ def import_file(
 
 
 def write_staged(
-    store: SessionStore,
+    store: Changing,
     staged: StagedFile,
     *,
     on_conflict: OnConflict = "refuse",
@@ -144,7 +144,7 @@ def write_staged(
 
 
 def planned(
-    store: SessionStore,
+    store: Changing,
     staged: StagedFile,
     *,
     on_conflict: OnConflict = "refuse",
@@ -162,7 +162,7 @@ def planned(
 
 
 def write_all(
-    store: SessionStore,
+    store: Changing,
     commands: Iterable[PreparedWhole],
     total: int,
     made: Plan,
@@ -208,7 +208,7 @@ def imported(sessions: int, messages: int, made: Plan) -> Imported:
 class _Writing:
     """The commands of one file on their way, and what has become of them."""
 
-    def __init__(self, store: SessionStore, made: Plan, total: int, progress: Progress) -> None:
+    def __init__(self, store: Changing, made: Plan, total: int, progress: Progress) -> None:
         self.saved: list[Saved] = []
         self._store = store
         self._plan = made

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from sessionkeeper.changing import Changing
     from sessionkeeper.session import Changes, Session, SessionInfo
-    from sessionkeeper.store import SessionStore
     from sessionkeeper.transfer.report import ProblemKind, Report
 
 MARK: Final = "transcript"
@@ -72,7 +72,7 @@ class Target:
         report: Is told what becomes of them.
     """
 
-    store: SessionStore
+    store: Changing
     tags: tuple[str, ...]
     dry_run: bool
     report: Report

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from io import BufferedReader
 
+    from sessionkeeper.changing import Changing
     from sessionkeeper.session import SessionInfo
-    from sessionkeeper.store import SessionStore
     from sessionkeeper.transfer.report import TranscriptsImported
     from sessionkeeper.transfer.staging import Progress
 
@@ -38,7 +38,7 @@ _HEAD_RECORDS: Final = 100
 
 
 def import_transcripts(
-    store: SessionStore,
+    store: Changing,
     folder: Path,
     *,
     tags: Iterable[str] = (),

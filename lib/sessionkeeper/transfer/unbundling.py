@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from sessionkeeper.store import SessionStore
+    from sessionkeeper.changing import Changing
     from sessionkeeper.transfer.conflicts import OnConflict
     from sessionkeeper.transfer.staging import Progress
     from sessionkeeper.transfer.whole import PreparedWhole
@@ -37,7 +37,7 @@ _WRONG_ORDER: Final = "`sessions/00000001.json` and so on, then `manifest.jsonl`
 
 
 def import_bundle(
-    store: SessionStore,
+    store: Changing,
     path: Path,
     *,
     on_conflict: OnConflict = "refuse",
@@ -88,7 +88,7 @@ def staged_bundle(
 
 
 def write_bundle(
-    store: SessionStore,
+    store: Changing,
     staged: StagedBundle,
     *,
     on_conflict: OnConflict = "refuse",
@@ -112,7 +112,7 @@ def write_bundle(
 
 
 def planned_bundle(
-    store: SessionStore,
+    store: Changing,
     staged: StagedBundle,
     *,
     on_conflict: OnConflict = "refuse",

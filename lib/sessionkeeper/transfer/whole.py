@@ -10,6 +10,7 @@ from sessionkeeper.engine.commands.notes import MAX_NOTES
 from sessionkeeper.engine.commands.saving import Fields
 from sessionkeeper.errors import InvalidValue
 from sessionkeeper.fixed import fixed
+from sessionkeeper.keys import id_of
 from sessionkeeper.session import Saved
 from sessionkeeper.storage.documents import EMPTY_LIST
 
@@ -58,7 +59,8 @@ class PreparedWhole(PreparedSave):
             summary=record.summary,
             status=record.status,
         )
-        save = PreparedSave(record.session_id, fields, expected_generation, cost_given=True)
+        # Whoever it is sent through puts the namespace before it.
+        save = PreparedSave(id_of(record.session_id), fields, expected_generation, cost_given=True)
         return cls.of(save, document.annotations, document.events)
 
     def size(self) -> int:

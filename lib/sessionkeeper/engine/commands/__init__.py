@@ -5,7 +5,7 @@ encodes it in the caller's thread; the actor only moves the bytes of what comes 
 """
 
 from sessionkeeper.engine.commands.asking import CheckpointFiles, CountSessions
-from sessionkeeper.engine.commands.base import ABSENT, Command, Prepared
+from sessionkeeper.engine.commands.base import ABSENT, Command, Prepared, Within
 from sessionkeeper.engine.commands.configuring import Configure
 from sessionkeeper.engine.commands.erasing import EraseSession
 from sessionkeeper.engine.commands.history import (
@@ -62,5 +62,6 @@ __all__ = [
     "SaveSession",
     "UndeleteSession",
     "UnpinSession",
+    "Within",
     "rewinding",
 ]

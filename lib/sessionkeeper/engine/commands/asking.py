@@ -26,7 +26,13 @@ class CheckpointFiles(Command[None], Prepared[None]):
 
 @dataclass(frozen=True)
 class CountSessions(Command[int], Prepared[int]):
-    """How many sessions there are, in the order of the commands sent."""
+    """How many sessions there are in a namespace, in the order of the commands sent.
+
+    Attributes:
+        namespace: Which; the default one, unless a scope that it is sent through says another.
+    """
+
+    namespace: str = ""
 
     def prepare(self) -> CountSessions:
         """See `Command.prepare`."""
@@ -35,4 +41,8 @@ class CountSessions(Command[int], Prepared[int]):
     def apply(self, transaction: Transaction, request_id: str) -> int:
         """See `Prepared.apply`."""
         del request_id
-        return transaction.count()
+        return transaction.count(self.namespace)
+
+    def within(self, namespace: str) -> CountSessions:
+        """See `Prepared.within`."""
+        return CountSessions(namespace)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Final, Generic, TypeVar
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast
+
+from sessionkeeper.keys import key_of
 
 if TYPE_CHECKING:
     from sessionkeeper.engine.apply import Transaction
@@ -13,6 +16,9 @@ R_co = TypeVar("R_co", covariant=True)
 
 # A prepared command costs the mailbox this much beside its payload.
 BASE_SIZE: Final = 256
+
+# The fields of prepared commands that name sessions.
+_NAMES: Final = frozenset({"session_id", "new_id"})
 
 ABSENT: Final = 0
 """As `expected_generation`: the session must not exist yet."""
@@ -38,7 +44,10 @@ class Command(ABC, Generic[R_co]):
 
 
 class Prepared(ABC, Generic[R_co]):
-    """A command with everything encoded, ready for the mailbox."""
+    """A command with everything encoded, ready for the mailbox.
+
+    What it names sessions by are keys, see `keys`.
+    """
 
     def size(self) -> int:
         """What it weighs in the mailbox, in bytes."""
@@ -47,6 +56,14 @@ class Prepared(ABC, Generic[R_co]):
     def concerns(self) -> str | None:
         """The one session it changes, or None."""
         return None
+
+    def within(self, namespace: str) -> Prepared[R_co]:
+        """The same to the sessions of another namespace than the default one."""
+        whole = cast("Any", self)  # all of them are dataclasses
+        named = [field.name for field in fields(whole) if field.name in _NAMES]
+        keys = {name: key_of(namespace, getattr(self, name)) for name in named}
+        moved: Prepared[R_co] = replace(whole, **keys)
+        return moved
 
     def idempotency_key(self) -> str | None:
         """The key its caller gave it, or None."""
@@ -59,3 +76,24 @@ class Prepared(ABC, Generic[R_co]):
         Raises:
             SessionKeeperError: The command is refused; the transaction is as before.
         """
+
+
+@dataclass(frozen=True)
+class Within(Command[R_co]):
+    """A command for the sessions of a namespace.
+
+    Attributes:
+        namespace: Which; not the default one.
+        command: What is to be done there.
+    """
+
+    namespace: str
+    command: Command[R_co]
+
+    def converted(self, values: Values) -> Within[R_co]:
+        """See `Command.converted`."""
+        return Within(self.namespace, self.command.converted(values))
+
+    def prepare(self) -> Prepared[R_co]:
+        """See `Command.prepare`."""
+        return self.command.prepare().within(self.namespace)

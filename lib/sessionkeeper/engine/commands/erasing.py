@@ -34,4 +34,4 @@ class EraseSession(Command[Erased], Prepared[Erased]):
     def apply(self, transaction: Transaction, request_id: str) -> Erased:
         """See `Prepared.apply`; the actor erases when nothing else is under way."""
         del transaction, request_id
-        return Erased(self.session_id, 0, 0)
+        return Erased.of(self.session_id, 0, 0)

@@ -9,6 +9,7 @@ from sessionkeeper.engine.commands.base import Command, Prepared
 from sessionkeeper.engine.commands.checks import check_count, check_metadata
 from sessionkeeper.engine.commands.restoring import RestoreBackup
 from sessionkeeper.errors import InvalidValue
+from sessionkeeper.keys import id_of, named
 from sessionkeeper.layout import check_session_id
 from sessionkeeper.messages import calculate_cost
 from sessionkeeper.session import Saved, decode_messages
@@ -71,7 +72,7 @@ class RenameSession(Command[Saved], Prepared[Saved]):
         return answer
 
     def _remove(self, transaction: Transaction, request_id: str) -> None:
-        transaction.trash(self.session_id, f"renamed to {self.new_id}", f"{request_id}.old")
+        transaction.trash(self.session_id, f"renamed to {id_of(self.new_id)}", f"{request_id}.old")
 
 
 def _mark(request_id: str, lsn: int) -> str:
@@ -109,7 +110,7 @@ class ForkSession(Command[Saved], Prepared[Saved]):
         count = source.record.message_count if self.at is None else self.at
         copied = _cut(source, count)
         made = transaction.new(self.new_id)
-        origin = {FORKED_FROM: self.session_id, FORKED_AT: count}
+        origin = {FORKED_FROM: id_of(self.session_id), FORKED_AT: count}
         record = replace(
             made.record,
             title=source.record.title,
@@ -173,7 +174,7 @@ def _cut(document: Document, count: int) -> Document:
     record = document.record
     if count > record.message_count:
         raise InvalidValue(
-            f"session {record.session_id!r} has {record.message_count} messages, not {count}",
+            f"session {named(record.session_id)} has {record.message_count} messages, not {count}",
             session_id=record.session_id,
             hint="Name a number of messages that it has.",
         )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from sessionkeeper.engine.commands.base import Command, Prepared
 from sessionkeeper.errors import NotResumable
+from sessionkeeper.keys import named
 from sessionkeeper.layout import check_session_id
 from sessionkeeper.session import ACTIVE, INTERRUPTED, PAUSED, Saved
 
@@ -38,7 +39,7 @@ def _resumed(document: Document) -> Document:
     record = document.record
     if record.status not in (ACTIVE, PAUSED, INTERRUPTED):
         raise NotResumable(
-            f"session {record.session_id!r} has the status {record.status!r}",
+            f"session {named(record.session_id)} has the status {record.status!r}",
             session_id=record.session_id,
         )
     # Also where the status stays the same: the new generation says that somebody is at it again.

@@ -10,6 +10,7 @@ from uuid import UUID
 from sessionkeeper.engine.commands.base import BASE_SIZE, Command, Prepared
 from sessionkeeper.engine.commands.checks import MAX_TEXT, check_kind, check_text
 from sessionkeeper.errors import InvalidValue
+from sessionkeeper.keys import named
 from sessionkeeper.layout import check_session_id
 from sessionkeeper.session import Annotation, Saved, SessionEvent, iso_text
 from sessionkeeper.storage.codec import decode, encode
@@ -114,7 +115,7 @@ class PreparedNote(Prepared[Saved]):
         longer = b"%s%s%s]" % (noted[:-1], joint, self.encoded)
         if len(longer) > MAX_NOTES:
             raise InvalidValue(
-                f"session {self.session_id!r} would have {len(longer)} bytes of these, "
+                f"session {named(self.session_id)} would have {len(longer)} bytes of these, "
                 f"more than {MAX_NOTES}",
                 session_id=self.session_id,
                 hint="Long records of what happened belong into messages: append() has no bound.",

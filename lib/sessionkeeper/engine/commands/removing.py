@@ -80,7 +80,7 @@ class Cleanup(Command[list[Removal]], Prepared[list[Removal]]):
         removals = transaction.expired(self.retention)
         if not self.dry_run:
             for number, removal in enumerate(removals):
-                transaction.trash(removal.session_id, removal.detail, f"{request_id}.{number}")
+                transaction.trash(removal.key, removal.detail, f"{request_id}.{number}")
         return removals
 
 
