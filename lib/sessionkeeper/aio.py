@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from os import PathLike
     from types import TracebackType
 
-    from sessionkeeper.config import Config
     from sessionkeeper.presets import PresetName
     from sessionkeeper.processes.tree import ProcessInfo
     from sessionkeeper.session import Decision, Removal, StorageStats
@@ -114,11 +113,6 @@ class AsyncSessionStore(AsyncSessions):
     async def explain_cleanup(self) -> list[Decision]:
         """Say what a cleanup would do with each session; see `SessionStore.explain_cleanup`."""
         return await self.ask(ExplainCleanup())
-
-    @property
-    def config(self) -> Config:
-        """The settings in force; see `SessionStore.config`."""
-        return self._store.config
 
     @property
     def last_recovery(self) -> RecoveryReport:

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from sessionkeeper.changing import Changing
+    from sessionkeeper.config import Config
     from sessionkeeper.engine.watching import SessionChange, Watch
     from sessionkeeper.events import Event
     from sessionkeeper.receipts import Receipt
@@ -469,6 +470,11 @@ class AsyncSessions:
     def path(self) -> Path:
         """The store's folder, absolute."""
         return self._store.path
+
+    @property
+    def config(self) -> Config:
+        """The settings in force; see `SessionStore.config`."""
+        return self._store.config
 
     def now(self) -> datetime:
         """What the store's wall clock says; never waits."""

@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
+    from sessionkeeper.config import Config
     from sessionkeeper.events import Event, EventBus
     from sessionkeeper.otp import Reply
     from sessionkeeper.session import BackupInfo, Changes, Session, SessionInfo
@@ -110,6 +111,11 @@ class Changing(Reading, ABC):
     @abstractmethod
     def path(self) -> Path:
         """The store's folder, absolute."""
+
+    @property
+    @abstractmethod
+    def config(self) -> Config:
+        """The settings in force."""
 
     @abstractmethod
     def flush(self, timeout: Timeout = DEFAULT) -> None:

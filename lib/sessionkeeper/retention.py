@@ -21,7 +21,7 @@ class Retained(Protocol):
     """What retention has to know of a session."""
 
     @property
-    def session_id(self) -> str:
+    def key(self) -> str:
         """The id."""
         ...
 
@@ -91,7 +91,7 @@ class Retention:
             now: The wall clock.
         """
         return [
-            Removal.of(session.session_id, reason, self._detail(session, reason, now))
+            Removal.of(session.key, reason, self._detail(session, reason, now))
             for session, reason in self._judged(newest_first, now)
             if reason in ("age", "count")
         ]
@@ -100,7 +100,7 @@ class Retention:
         """Decide about every session, and say why; for arguments see `removals`."""
         return [
             Decision.of(
-                session.session_id,
+                session.key,
                 reason in ("age", "count"),
                 reason,
                 self._detail(session, reason, now),

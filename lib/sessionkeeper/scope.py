@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
+    from sessionkeeper.config import Config
     from sessionkeeper.engine.validation import Validator
     from sessionkeeper.engine.values import Values
     from sessionkeeper.engine.view import View
@@ -63,6 +64,11 @@ class SessionScope(Changing):
     def path(self) -> Path:
         """The folder of the store, absolute."""
         return self._store.path
+
+    @property
+    def config(self) -> Config:
+        """The settings in force; they are the store's."""
+        return self._store.config
 
     def ask(self, command: Command[T], *, timeout: Timeout = DEFAULT) -> T:
         """Send a command for sessions of this namespace; see `SessionStore.ask`.

@@ -101,6 +101,11 @@ class SessionInfo:
     metadata: dict[str, Any]
     pinned: bool = False
 
+    @property
+    def key(self) -> str:
+        """Namespace and id as one text: the id alone in the default namespace."""
+        return key_of(self.namespace, self.session_id)
+
 
 def iso_text(moment: datetime) -> str:
     """An aware instant as ISO 8601 in UTC, with microseconds and `Z`, as files have it."""
@@ -511,6 +516,11 @@ class Decision:
         """The decision about the session of that key."""
         namespace, session_id = split_key(key)
         return cls(session_id, removed, reason, detail, namespace)
+
+    @property
+    def key(self) -> str:
+        """The key of the session."""
+        return key_of(self.namespace, self.session_id)
 
 
 @dataclass(frozen=True, slots=True)

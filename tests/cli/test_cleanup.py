@@ -67,6 +67,7 @@ def test_a_dry_run_as_json(run: Run, filled: Path) -> None:
         "removed": False,
         "reason": "unlimited",
         "detail": "no limit is set",
+        "namespace": "",
     }
 
 

@@ -9,15 +9,15 @@ import typer
 
 from sessionkeeper.cli.failures import FAILED, report
 from sessionkeeper.cli.output import is_terminal, print_json, print_line, print_tabbed
-from sessionkeeper.cli.places import open_for_changing
+from sessionkeeper.cli.places import open_for_changing, within
 from sessionkeeper.cli.text import as_json as to_json
 from sessionkeeper.errors import SessionKeeperError, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from sessionkeeper.changing import Changing
     from sessionkeeper.cli.places import Place
-    from sessionkeeper.store import SessionStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class Done:
 def change_each(
     place: Place,
     session_ids: Iterable[str],
-    change: Callable[[SessionStore, str], Done],
+    change: Callable[[Changing, str], Done],
     *,
     as_json: bool,
 ) -> None:
@@ -49,7 +49,7 @@ def change_each(
         typer.Exit: One could not be changed, and that has been reported.
     """
     all_done = True
-    with open_for_changing(place) as store:
+    with within(place, open_for_changing(place)) as store:
         for session_id in dict.fromkeys(session_ids):
             try:
                 print_done(session_id, change(store, session_id), as_json=as_json)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
 from sessionkeeper.errors import StoreNotFound
+from sessionkeeper.keys import id_of, key_of, namespace_of
 from sessionkeeper.processes.tree import SystemTime
 from sessionkeeper.storage.platform import FileSystem, Signature
 from sessionkeeper.storage.reader import FolderReader
@@ -54,16 +55,18 @@ class Follower:
     Args:
         layout: Where it lies.
         interval: Seconds between two looks.
+        namespace: Whose sessions are followed.
 
     Raises:
         StoreNotFound: There is no store.
     """
 
-    def __init__(self, layout: Layout, interval: float) -> None:
+    def __init__(self, layout: Layout, interval: float, namespace: str = "") -> None:
         if not layout.private.is_dir():
             raise StoreNotFound(f"there is no store at {layout.root}", path=layout.root)
         self._layout = layout
         self._interval = interval
+        self._namespace = namespace
         fs, clock = FileSystem(), SystemTime()
         self._reader = (FolderReader if layout.file is None else SingleFileReader)(
             layout, fs, clock
@@ -86,14 +89,19 @@ class Follower:
         if stamp is not None and stamp == self._stamp and self._looks % WHOLE_LOOK:
             return []
         report = self._reader.recover()
-        before, self._records = self._records, report.records
+        before = self._records
+        self._records = {
+            id_of(key): record
+            for key, record in report.records.items()
+            if namespace_of(key) == self._namespace
+        }
         self._stamp = stamp
         self._note(report.problems)
         gone = [Change(key, "gone", None) for key in before if key not in self._records]
         changed = [record for key, record in self._records.items() if before.get(key) != record]
         return gone + [
-            Change(r.session_id, "changed" if r.session_id in before else "created", r.info())
-            for r in sorted(changed, key=lambda record: record.lsn)
+            Change(info.session_id, "changed" if info.session_id in before else "created", info)
+            for info in (r.info() for r in sorted(changed, key=lambda record: record.lsn))
         ]
 
     def changes(self) -> Iterator[list[Change]]:
@@ -115,7 +123,7 @@ class Follower:
         Raises:
             SessionKeeperError: Its file cannot be read.
         """
-        document = self._reader.read(session_id)
+        document = self._reader.read(key_of(self._namespace, session_id))
         return None if document is None else document.session(None, None)
 
     def _note(self, problems: list[Problem]) -> None:
@@ -125,7 +133,7 @@ class Follower:
     def _current_stamp(self) -> tuple[tuple[str, Signature], ...] | None:
         """What shows whether the owner has done anything; None as long as that may not show."""
         layout = self._layout
-        watched = [layout.sessions, layout.trash]
+        watched = [layout.folder_of(self._namespace), layout.trash]
         if layout.file is not None:
             watched.append(layout.file)
         else:

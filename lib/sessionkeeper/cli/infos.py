@@ -10,6 +10,7 @@ from sessionkeeper.cli.text import iso, iso_or_none
 
 if TYPE_CHECKING:
     from sessionkeeper.session import Page, SessionInfo
+    from sessionkeeper.store import SessionStore
 
 SESSION: Final = Column("session", styles={"": "cyan"})
 STATUS: Final = Column(
@@ -60,6 +61,13 @@ def info_as_json(info: SessionInfo) -> dict[str, Any]:
         "metadata": info.metadata,
         "pinned": info.pinned,
     }
+
+
+def all_infos(store: SessionStore) -> list[SessionInfo]:
+    """The metadata of the sessions of all namespaces, the one changed last first."""
+    views = (store, *(store.scope(namespace) for namespace in store.namespaces()))
+    infos = [info for view in views for info in view.list_sessions()]
+    return sorted(infos, key=lambda info: -info.lsn)
 
 
 def print_page(page: Page[SessionInfo], *, as_json: bool) -> None:

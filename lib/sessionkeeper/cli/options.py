@@ -16,6 +16,14 @@ PathOption = Annotated[
 ]
 IdArgument = Annotated[str, typer.Argument(metavar="ID", help="The session.")]
 IdsArgument = Annotated[list[str], typer.Argument(metavar="ID", help="The sessions.")]
+NamespaceOption = Annotated[
+    str,
+    typer.Option(
+        "--namespace",
+        metavar="NAME",
+        help="The sessions of this namespace; else those of the default one.",
+    ),
+]
 JsonOption = Annotated[
     bool,
     typer.Option("--json", help="Print JSON, one object a line (JSON Lines)."),

@@ -8,23 +8,25 @@ from __future__ import annotations
 import functools
 import inspect
 import os
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from sessionkeeper.cli.failures import complain
-from sessionkeeper.cli.options import PathOption
+from sessionkeeper.cli.options import NamespaceOption, PathOption
 from sessionkeeper.errors import StoreLocked, StoreNotFound
-from sessionkeeper.layout import Layout
+from sessionkeeper.layout import Layout, check_namespace
 from sessionkeeper.settings import PATH_VARIABLE
 from sessionkeeper.storage.lock import owner_of
 from sessionkeeper.store import SessionStore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
+    from sessionkeeper.changing import Changing
     from sessionkeeper.layout import LayoutName
 
 
@@ -45,9 +47,11 @@ class Place:
 
     Attributes:
         path: Its folder, as it was named.
+        namespace: The namespace that it works on; empty for the default one.
     """
 
     path: Path
+    namespace: str = ""
 
     @property
     def root(self) -> Path:
@@ -74,6 +78,25 @@ def on_store(command: Callable[..., None]) -> Callable[..., None]:
     return _with_place(command, lambda context, path: Place(store_path(context, path)))
 
 
+def on_sessions(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options that say which sessions of which store it works on.
+
+    Args:
+        command: Gets what they say as its first argument, a `Place`.
+    """
+    option = inspect.Parameter(
+        "namespace",
+        inspect.Parameter.KEYWORD_ONLY,
+        default="",
+        annotation=NamespaceOption,
+    )
+    return _with_place(
+        command,
+        lambda context, path: Place(store_path(context, path)),
+        option,
+    )
+
+
 def on_any_store(command: Callable[..., None]) -> Callable[..., None]:
     """The same for a command that can do without one.
 
@@ -91,19 +114,30 @@ def on_any_store(command: Callable[..., None]) -> Callable[..., None]:
 def _with_place(
     command: Callable[..., None],
     place_of: Callable[[typer.Context, str | None], Place | None],
+    *more: inspect.Parameter,
 ) -> Callable[..., None]:
     _, *own = inspect.signature(command).parameters.values()
     keyword = inspect.Parameter.KEYWORD_ONLY
     parameters = [
         inspect.Parameter("context", keyword, annotation=typer.Context),
         *(parameter.replace(kind=keyword) for parameter in own),
+        *more,
         inspect.Parameter("path", keyword, default=None, annotation=PathOption),
     ]
 
     @functools.wraps(command)
-    def run(*, context: typer.Context, path: str | None, **rest: Any) -> None:
+    def run(
+        *,
+        context: typer.Context,
+        path: str | None,
+        namespace: str = "",
+        **rest: Any,
+    ) -> None:
         try:
-            command(place_of(context, path), **rest)
+            place = place_of(context, path)
+            if place is not None and namespace:
+                place = replace(place, namespace=check_namespace(namespace))
+            command(place, **rest)
         except typer.BadParameter as error:
             error.ctx = error.ctx or context  # so that its usage is shown, too
             raise
@@ -198,6 +232,13 @@ def open_for_writing(place: Place) -> SessionStore:
         watch=False,
         call_timeout=60.0,
     )
+
+
+@contextmanager
+def within(place: Place, store: SessionStore) -> Iterator[Changing]:
+    """The sessions of the place, in a store that is open, and closed afterwards."""
+    with store:
+        yield store.scope(place.namespace) if place.namespace else store
 
 
 def open_for_changing(place: Place) -> SessionStore:

@@ -161,6 +161,11 @@ class Record:
             self.pinned,
         )
 
+    @property
+    def key(self) -> str:
+        """The key of the session."""
+        return self.session_id
+
     def info(self) -> SessionInfo:
         """A copy for callers."""
         namespace, session_id = split_key(self.session_id)

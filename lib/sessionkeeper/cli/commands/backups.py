@@ -7,7 +7,7 @@ import typer
 from sessionkeeper.cli.changes import Done, print_done
 from sessionkeeper.cli.options import IdArgument, JsonOption
 from sessionkeeper.cli.output import Column, print_json, print_rows, shown_time
-from sessionkeeper.cli.places import Place, on_store, open_for_changing, open_for_reading
+from sessionkeeper.cli.places import Place, on_sessions, open_for_changing, open_for_reading, within
 from sessionkeeper.cli.text import count_of, iso
 
 _COLUMNS = (
@@ -18,7 +18,7 @@ _COLUMNS = (
 )
 
 
-@on_store
+@on_sessions
 def backups(place: Place, session_id: IdArgument, *, as_json: JsonOption = False) -> None:
     """List the versions of a session that are kept.
 
@@ -27,7 +27,7 @@ def backups(place: Place, session_id: IdArgument, *, as_json: JsonOption = False
 
     Example: sessionkeeper --path var/agent backups s1
     """
-    with open_for_reading(place) as store:
+    with within(place, open_for_reading(place)) as store:
         found = store.backups(session_id)
     if as_json:
         for info in found:
@@ -47,7 +47,7 @@ def backups(place: Place, session_id: IdArgument, *, as_json: JsonOption = False
     )
 
 
-@on_store
+@on_sessions
 def restore(
     place: Place,
     session_id: IdArgument,
@@ -67,7 +67,7 @@ def restore(
       sessionkeeper --path var/agent restore s1
       sessionkeeper --path var/agent restore s1 --generation 3
     """
-    with open_for_changing(place) as store:
+    with within(place, open_for_changing(place)) as store:
         saved = store.restore(session_id, generation)
     fields = {"generation": saved.generation, "message_count": saved.message_count}
     messages = count_of(saved.message_count, "message")

@@ -7,7 +7,7 @@ from typing import Annotated, get_args
 
 import typer
 
-from sessionkeeper.cli.infos import SESSION
+from sessionkeeper.cli.infos import SESSION, all_infos
 from sessionkeeper.cli.options import JsonOption
 from sessionkeeper.cli.output import Column, is_terminal, print_json, print_line, print_rows
 from sessionkeeper.cli.places import Place, on_store, open_for_changing, open_for_reading
@@ -54,6 +54,7 @@ def cleanup(
     pinned, unfinished (active or paused), promised to be kept for longer, young, among the
     newest, or because retention is unlimited. Settings are those of the environment and of the
     store's config.json; what a running program was given in its code is not known here.
+    The sessions of all namespaces count together; they are shown as namespace/id.
     --dry-run works beside a program that has the store open.
 
     Examples:
@@ -85,7 +86,7 @@ def _retention(place: Place, given: dict[str, object]) -> Retention:
 
 def _explain(place: Place, retention: Retention, *, as_json: bool) -> None:
     with open_for_reading(place) as store:
-        decisions = retention.decisions(store.list_sessions(), store.now())
+        decisions = retention.decisions(all_infos(store), store.now())
     if as_json:
         for decision in decisions:
             print_json(asdict(decision))
@@ -97,7 +98,7 @@ def _explain(place: Place, retention: Retention, *, as_json: bool) -> None:
 
 def _row_of(decision: Decision) -> tuple[str, ...]:
     what = "remove" if decision.removed else "keep"
-    return (decision.session_id, what, decision.reason, decision.detail)
+    return (decision.key, what, decision.reason, decision.detail)
 
 
 def _summary(decisions: Sequence[Decision]) -> str:
@@ -116,6 +117,6 @@ def _remove(place: Place, retention: Retention, *, as_json: bool) -> None:
         for removal in removals:
             print_json(asdict(removal))
     elif removals or not is_terminal():
-        print_rows(_DONE, ((r.session_id, r.reason, r.detail) for r in removals))
+        print_rows(_DONE, ((r.key, r.reason, r.detail) for r in removals))
     if is_terminal() and not as_json:
         print_line(f"{count_of(len(removals), 'session')} moved to the trash")

@@ -1,14 +1,14 @@
 """`sessionkeeper delete` and `undelete`."""
 
+from sessionkeeper.changing import Changing
 from sessionkeeper.cli.changes import Done, change_each
 from sessionkeeper.cli.options import IdsArgument, JsonOption
-from sessionkeeper.cli.places import Place, on_store
+from sessionkeeper.cli.places import Place, on_sessions
 from sessionkeeper.cli.text import count_of
 from sessionkeeper.errors import SessionNotFound
-from sessionkeeper.store import SessionStore
 
 
-@on_store
+@on_sessions
 def delete(place: Place, session_ids: IdsArgument, *, as_json: JsonOption = False) -> None:
     """Move sessions to the trash.
 
@@ -18,7 +18,7 @@ def delete(place: Place, session_ids: IdsArgument, *, as_json: JsonOption = Fals
     Example: sessionkeeper --path var/agent delete s1 s2
     """
 
-    def change(store: SessionStore, session_id: str) -> Done:
+    def change(store: Changing, session_id: str) -> Done:
         if not store.delete_session(session_id):
             raise SessionNotFound(f"there is no session {session_id!r}", session_id=session_id)
         days = store.config.trash_days
@@ -27,7 +27,7 @@ def delete(place: Place, session_ids: IdsArgument, *, as_json: JsonOption = Fals
     change_each(place, session_ids, change, as_json=as_json)
 
 
-@on_store
+@on_sessions
 def undelete(place: Place, session_ids: IdsArgument, *, as_json: JsonOption = False) -> None:
     """Bring sessions back from the trash.
 
@@ -37,7 +37,7 @@ def undelete(place: Place, session_ids: IdsArgument, *, as_json: JsonOption = Fa
     Example: sessionkeeper --path var/agent undelete s1
     """
 
-    def change(store: SessionStore, session_id: str) -> Done:
+    def change(store: Changing, session_id: str) -> Done:
         saved = store.undelete_session(session_id)
         fields = {"generation": saved.generation, "message_count": saved.message_count}
         return Done(f"back, with {count_of(saved.message_count, 'message')}", fields)

@@ -5,15 +5,15 @@ from typing import Annotated
 
 import typer
 
+from sessionkeeper.changing import Changing
 from sessionkeeper.cli.changes import Done, change_each
 from sessionkeeper.cli.failures import FAILED, complain
 from sessionkeeper.cli.options import IdsArgument, JsonOption
-from sessionkeeper.cli.places import Place, on_store, open_for_reading, require_no_owner
+from sessionkeeper.cli.places import Place, on_sessions, open_for_reading, require_no_owner, within
 from sessionkeeper.cli.text import count_of, escaped
-from sessionkeeper.store import SessionStore
 
 
-@on_store
+@on_sessions
 def erase(
     place: Place,
     session_ids: IdsArgument,
@@ -34,7 +34,7 @@ def erase(
     wanted = list(dict.fromkeys(session_ids))
     agreed = wanted if yes else _agreed(place, wanted)
 
-    def change(store: SessionStore, session_id: str) -> Done:
+    def change(store: Changing, session_id: str) -> Done:
         erased = store.erase_session(session_id, timeout=None)
         words = f"erased {count_of(erased.files, 'file')} of {count_of(erased.size, 'byte')}"
         return Done(words, {"files": erased.files, "bytes": erased.size})
@@ -51,7 +51,7 @@ def _agreed(place: Place, session_ids: list[str]) -> list[str]:
         raise typer.BadParameter("there is nobody to ask; give --yes to erase without a question")
     # Not asked while the store is held: people take their time.
     require_no_owner(place)
-    with open_for_reading(place) as store:
+    with within(place, open_for_reading(place)) as store:
         known = {each: _described(store, each) for each in session_ids}
     agreed = []
     for session_id, what in known.items():
@@ -62,7 +62,7 @@ def _agreed(place: Place, session_ids: list[str]) -> list[str]:
     return agreed
 
 
-def _described(store: SessionStore, session_id: str) -> str:
+def _described(store: Changing, session_id: str) -> str:
     if session_id not in store:
         return "not among the sessions; what is left of it elsewhere"
     return count_of(len(store.load_session(session_id, last=0)), "message")

@@ -7,17 +7,17 @@ from typing import Annotated
 
 import typer
 
+from sessionkeeper.changing import Changing
 from sessionkeeper.cli.options import JsonOption
 from sessionkeeper.cli.output import is_terminal, print_json, print_line, print_tabbed
-from sessionkeeper.cli.places import Place, on_store, open_for_reading
+from sessionkeeper.cli.places import Place, on_sessions, open_for_reading, within
 from sessionkeeper.cli.progress import progress_bar
 from sessionkeeper.cli.text import count_of
 from sessionkeeper.errors import SessionNotFound
-from sessionkeeper.store import SessionStore
 from sessionkeeper.transfer import Exported, export_bundle, export_session
 
 
-@on_store
+@on_sessions
 def export(
     place: Place,
     session_ids: Annotated[
@@ -55,13 +55,13 @@ def export(
     if sum(map(bool, (ids, tags, everything))) != 1:
         raise typer.BadParameter("give either IDs, or --tag, or --all")
     started = perf_counter()
-    with open_for_reading(place) as store:
+    with within(place, open_for_reading(place)) as store:
         chosen = None if everything else ids or _tagged(store, tags)
         exported = _export(store, output, chosen, one=len(ids) == 1, overwrite=overwrite)
     _print(exported, perf_counter() - started, as_json=as_json)
 
 
-def _tagged(store: SessionStore, tags: Sequence[str]) -> list[str]:
+def _tagged(store: Changing, tags: Sequence[str]) -> list[str]:
     found = [info.session_id for info in store.search(tags=tags)]
     if not found:
         raise SessionNotFound(f"no session has {' or '.join(map(repr, tags))} among its tags")
@@ -69,7 +69,7 @@ def _tagged(store: SessionStore, tags: Sequence[str]) -> list[str]:
 
 
 def _export(
-    store: SessionStore,
+    store: Changing,
     output: Path,
     ids: list[str] | None,
     *,

@@ -9,11 +9,12 @@ from typing import Annotated, Any, Final
 
 import typer
 
+from sessionkeeper.changing import Changing
 from sessionkeeper.cli.failures import FAILED, complain, report
 from sessionkeeper.cli.logs import silenced
 from sessionkeeper.cli.options import JsonOption
 from sessionkeeper.cli.output import is_terminal, print_json, print_line, print_tabbed
-from sessionkeeper.cli.places import Place, on_store, open_for_reading, open_for_writing
+from sessionkeeper.cli.places import Place, on_sessions, open_for_reading, open_for_writing, within
 from sessionkeeper.cli.progress import Advance, progress_bar
 from sessionkeeper.cli.text import count_of
 from sessionkeeper.errors import ImportRefused, InvalidConfig, StoreNotFound
@@ -42,7 +43,7 @@ _UNMAPPED: Final = (
 )
 
 
-@on_store
+@on_sessions
 def import_(
     place: Place,
     files: Annotated[
@@ -158,7 +159,7 @@ class _Run:
     dry_run: bool
     as_json: bool
     stack: ExitStack
-    opened: SessionStore | None = None
+    opened: Changing | None = None
 
     def take(self, file: Path) -> bool:
         """Import one file; whether all of it was taken, or something refused and reported."""
@@ -238,10 +239,10 @@ class _Run:
             complete=imported.left_out == sum(p.kind == "torn" for p in imported.problems),
         )
 
-    def _store(self) -> SessionStore:
+    def _store(self) -> Changing:
         if self.opened is None:
             opened = _look_into(self.place) if self.dry_run else open_for_writing(self.place)
-            self.opened = self.stack.enter_context(opened)
+            self.opened = self.stack.enter_context(within(self.place, opened))
         return self.opened
 
     def _print(self, file: Path, outcome: _Outcome, seconds: float) -> None:

@@ -2,10 +2,10 @@
 
 from sessionkeeper.cli.infos import print_page
 from sessionkeeper.cli.options import CursorOption, JsonOption, LimitOption
-from sessionkeeper.cli.places import Place, on_store, open_for_reading
+from sessionkeeper.cli.places import Place, on_sessions, open_for_reading, within
 
 
-@on_store
+@on_sessions
 def list_(
     place: Place,
     *,
@@ -22,5 +22,5 @@ def list_(
       sessionkeeper --path var/agent list --limit 10
       sessionkeeper --path var/agent list --json | jq -r .session_id
     """
-    with open_for_reading(place) as store:
+    with within(place, open_for_reading(place)) as store:
         print_page(store.list_sessions(limit=limit, cursor=cursor), as_json=as_json)

@@ -1,12 +1,12 @@
 """`sessionkeeper pin` and `unpin`."""
 
+from sessionkeeper.changing import Changing
 from sessionkeeper.cli.changes import Done, change_each
 from sessionkeeper.cli.options import IdsArgument, JsonOption
-from sessionkeeper.cli.places import Place, on_store
-from sessionkeeper.store import SessionStore
+from sessionkeeper.cli.places import Place, on_sessions
 
 
-@on_store
+@on_sessions
 def pin(place: Place, session_ids: IdsArgument, *, as_json: JsonOption = False) -> None:
     """Keep sessions whatever the retention settings say.
 
@@ -15,13 +15,13 @@ def pin(place: Place, session_ids: IdsArgument, *, as_json: JsonOption = False) 
     Example: sessionkeeper --path var/agent pin s1 s2
     """
 
-    def change(store: SessionStore, session_id: str) -> Done:
+    def change(store: Changing, session_id: str) -> Done:
         return Done("pinned", {"generation": store.pin(session_id).generation})
 
     change_each(place, session_ids, change, as_json=as_json)
 
 
-@on_store
+@on_sessions
 def unpin(place: Place, session_ids: IdsArgument, *, as_json: JsonOption = False) -> None:
     """Let the retention settings decide about sessions again.
 
@@ -30,7 +30,7 @@ def unpin(place: Place, session_ids: IdsArgument, *, as_json: JsonOption = False
     Example: sessionkeeper --path var/agent unpin s1
     """
 
-    def change(store: SessionStore, session_id: str) -> Done:
+    def change(store: Changing, session_id: str) -> Done:
         return Done("not pinned", {"generation": store.unpin(session_id).generation})
 
     change_each(place, session_ids, change, as_json=as_json)

@@ -12,10 +12,10 @@ from sessionkeeper.cli.options import (
     LimitOption,
     parse_when,
 )
-from sessionkeeper.cli.places import Place, on_store, open_for_reading
+from sessionkeeper.cli.places import Place, on_sessions, open_for_reading, within
 
 
-@on_store
+@on_sessions
 def search(
     place: Place,
     *,
@@ -59,7 +59,7 @@ def search(
       sessionkeeper --path var/agent search --tag support --after 2025-01-01
       sessionkeeper --path var/agent search --min-cost 0.5 --status completed --json
     """
-    with open_for_reading(place) as store:
+    with within(place, open_for_reading(place)) as store:
         page = store.search(
             tags=tag or (),
             all_tags=all_tags or (),

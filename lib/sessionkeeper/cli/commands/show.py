@@ -13,12 +13,12 @@ from sessionkeeper.cli.output import (
     print_line,
     print_pairs,
 )
-from sessionkeeper.cli.places import Place, on_store, open_for_reading
+from sessionkeeper.cli.places import Place, on_sessions, open_for_reading, within
 from sessionkeeper.cli.text import as_json as to_json
 from sessionkeeper.session import Session
 
 
-@on_store
+@on_sessions
 def show(
     place: Place,
     session_id: IdArgument,
@@ -39,7 +39,7 @@ def show(
       sessionkeeper --path var/agent show s1 --last 5
       sessionkeeper --path var/agent show s1 --json | jq '.messages[-1]'
     """
-    with open_for_reading(place) as store:
+    with within(place, open_for_reading(place)) as store:
         session = store.load_session(session_id, last=last)
     if as_json:
         print_json(_as_json(session))

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from sessionkeeper.cli.infos import all_infos
 from sessionkeeper.cli.options import JsonOption
 from sessionkeeper.cli.output import print_json, print_pairs
 from sessionkeeper.cli.places import Place, on_store, open_for_reading
@@ -21,14 +22,14 @@ def stats(
     *,
     as_json: JsonOption = False,
 ) -> None:
-    """Count what is in a store.
+    """Count what is in a store, in all namespaces together.
 
     What was wrong in its folder when it was opened is listed as problems.
 
     Example: sessionkeeper --path var/agent stats --json
     """
     with open_for_reading(place) as store:
-        infos = list(store.iter_sessions())
+        infos = all_infos(store)
         problems = store.last_recovery.problems
         usage = measure(place.layout)
     if as_json:

@@ -5,14 +5,14 @@ from typing import Annotated
 
 import typer
 
+from sessionkeeper.changing import Changing
 from sessionkeeper.cli.changes import Done, change_each
 from sessionkeeper.cli.options import IdsArgument, JsonOption
-from sessionkeeper.cli.places import Place, on_store
+from sessionkeeper.cli.places import Place, on_sessions
 from sessionkeeper.session import Saved
-from sessionkeeper.store import SessionStore
 
 
-@on_store
+@on_sessions
 def tag(
     place: Place,
     session_ids: IdsArgument,
@@ -46,7 +46,7 @@ def tag(
         raise typer.BadParameter("give either --add and --remove, or --replace, or --clear")
     instead = [] if clear else replace or None
 
-    def change(store: SessionStore, session_id: str) -> Done:
+    def change(store: Changing, session_id: str) -> Done:
         saved = _change(store, session_id, add or (), remove or (), instead)
         tags = list(store.load_session(session_id, last=0).tags)
         words = ", ".join(tags) or "no tags"
@@ -56,7 +56,7 @@ def tag(
 
 
 def _change(
-    store: SessionStore,
+    store: Changing,
     session_id: str,
     add: Iterable[str],
     remove: Iterable[str],

@@ -9,13 +9,13 @@ from sessionkeeper.cli.following import Follower
 from sessionkeeper.cli.messages import print_message
 from sessionkeeper.cli.options import IdArgument, IntervalOption, JsonOption
 from sessionkeeper.cli.output import flush, print_json
-from sessionkeeper.cli.places import Place, on_store, say_who_owns
+from sessionkeeper.cli.places import Place, on_sessions, say_who_owns
 from sessionkeeper.errors import SessionNotFound
 from sessionkeeper.layout import check_session_id
 from sessionkeeper.session import Session
 
 
-@on_store
+@on_sessions
 def tail(
     place: Place,
     session_id: IdArgument,
@@ -48,7 +48,7 @@ def tail(
       sessionkeeper --path var/agent tail s1 --until completed
     """
     checked = check_session_id(session_id)
-    follower = Follower(place.layout, interval)
+    follower = Follower(place.layout, interval, place.namespace)
     say_who_owns(place)
     session = follower.session(checked)
     if session is None:

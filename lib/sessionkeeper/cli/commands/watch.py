@@ -18,7 +18,7 @@ from sessionkeeper.cli.output import (
     print_tabbed,
     shown_time,
 )
-from sessionkeeper.cli.places import Place, on_store, say_who_owns
+from sessionkeeper.cli.places import Place, on_sessions, say_who_owns
 from sessionkeeper.cli.text import count_of, iso
 from sessionkeeper.layout import check_session_id
 
@@ -26,7 +26,7 @@ _CHANGE: Final = Column("change", styles={"created": "green", "gone": "red"})
 _PLAIN: Final = Column("")
 
 
-@on_store
+@on_sessions
 def watch(
     place: Place,
     session_ids: Annotated[
@@ -53,7 +53,7 @@ def watch(
       sessionkeeper --path var/agent watch --json | jq -r .session_id
     """
     wanted = {check_session_id(each) for each in session_ids or ()}
-    follower = Follower(place.layout, interval)
+    follower = Follower(place.layout, interval, place.namespace)
     say_who_owns(place)
     _complain(follower)
     left = count
