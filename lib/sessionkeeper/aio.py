@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 from sessionkeeper.aiosessions import AsyncSessions, AsyncSessionScope, withdraw_from
 from sessionkeeper.bridges import settled
 from sessionkeeper.engine.commands import Cleanup, Configure, ExplainCleanup
+from sessionkeeper.opening import path_for_app
 from sessionkeeper.store import SessionStore, StoreInfo
 from sessionkeeper.workers import Workers
 
@@ -66,6 +67,11 @@ class AsyncSessionStore(AsyncSessions):
                 closer.submit(opening.result(0).close)
                 closer.stop()
             raise
+
+    @classmethod
+    async def for_app(cls, name: str, **options: Any) -> Self:
+        """Open the store of an application; see `SessionStore.for_app`."""
+        return await cls.open(path_for_app(name), **options)
 
     async def checkpoint(self, timeout: float | None = 30.0) -> None:
         """Wait until every session file is current; see `SessionStore.checkpoint`."""

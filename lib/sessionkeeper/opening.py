@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from sessionkeeper.errors import (
-    InvalidConfig,
-)
-from sessionkeeper.layout import Layout
+from platformdirs import user_data_path
+
+from sessionkeeper.errors import InvalidConfig, InvalidSessionId
+from sessionkeeper.layout import Layout, check_session_id
 from sessionkeeper.presets import path_of
-from sessionkeeper.settings import Layers, from_environment, known
+from sessionkeeper.settings import PATH_VARIABLE, Layers, from_environment, known
 from sessionkeeper.storage.configfile import ConfigFile
 
 if TYPE_CHECKING:
@@ -20,6 +21,37 @@ if TYPE_CHECKING:
     from sessionkeeper.config import Config
     from sessionkeeper.presets import Preset
     from sessionkeeper.storage.platform import FileSystem
+
+
+_APP_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._ -]{0,99}")
+
+# An application may keep other things in its folder.
+_APP_FOLDER: Final = "sessions"
+
+
+def path_for_app(name: object) -> Path:
+    """Where an application's store lies: as the environment says, or in its data folder.
+
+    Raises:
+        TypeError: The name is not a str.
+        InvalidConfig: It cannot be the name of a folder on every system.
+    """
+    if not isinstance(name, str):
+        raise TypeError(f"the name of an application must be a str, not {type(name).__name__}")
+    text = "".join(str.__iter__(name))
+    try:
+        # The same dangers: reserved names, dots and spaces at its ends.
+        safe = _APP_NAME.fullmatch(check_session_id(text)) is not None
+    except InvalidSessionId:
+        safe = False
+    if not safe:
+        raise InvalidConfig(
+            f"{text[:80]!r} cannot be the name of an application",
+            hint="Use up to 100 letters, digits, spaces, '.', '_' and '-', with a letter, a digit "
+            "or '_' first and no dot or space at the end.",
+        )
+    named = os.environ.get(PATH_VARIABLE)
+    return Path(named) if named else user_data_path(text, appauthor=False) / _APP_FOLDER
 
 
 def layers_of(

@@ -31,7 +31,7 @@ from sessionkeeper.errors import (
 )
 from sessionkeeper.events import EventBus, logger
 from sessionkeeper.layout import Layout, check_namespace
-from sessionkeeper.opening import check_layout, is_left_open, layers_of
+from sessionkeeper.opening import check_layout, is_left_open, layers_of, path_for_app
 from sessionkeeper.otp import OtpError
 from sessionkeeper.processes.tree import Injected, StoreTree, SystemTime
 from sessionkeeper.receipts import Receipt, Unread, translated
@@ -218,6 +218,23 @@ class SessionStore(Changing):
         if left_open:
             store._left_open_at = store.last_recovery.lsn
         return store
+
+    @classmethod
+    def for_app(cls, name: str, **options: Any) -> Self:
+        """Open the store of an application, where the platform keeps data of applications.
+
+        On Linux that is `$XDG_DATA_HOME/{name}/sessions`, or `~/.local/share/{name}/sessions`. The
+        environment variable SESSIONKEEPER_PATH goes before it.
+
+        Args:
+            name: The application; the name of its folder.
+            options: All that `open` takes but the path.
+
+        Raises:
+            InvalidConfig: The name cannot be that of a folder on every system.
+            SessionKeeperError: See `open`.
+        """
+        return cls.open(path_for_app(name), **options)
 
     @classmethod
     def _open_read_only(
