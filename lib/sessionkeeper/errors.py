@@ -17,12 +17,6 @@ if TYPE_CHECKING:
 class SessionKeeperError(Exception):
     """Base of all errors of the store.
 
-    Args:
-        message: What is wrong.
-        session_id: The key of the session concerned, or None.
-        path: The file or folder concerned, or None.
-        hint: What the caller can do about it; the default is that of the class.
-
     Attributes:
         session_id: The id of the session concerned, or None.
         namespace: Its namespace; empty for the default one, and if no session is concerned.
@@ -41,6 +35,7 @@ class SessionKeeperError(Exception):
         hint: str | None = None,
     ) -> None:
         super().__init__(message)
+        # Given is the session's key, as the store names it.
         self.namespace, self.session_id = "", session_id
         if session_id is not None:
             self.namespace, self.session_id = split_key(session_id)
