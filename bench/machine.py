@@ -10,7 +10,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-_PACKAGES = ("sessionkeeper", "pykka", "orjson", "diskcache", "openai-agents")
+_PACKAGES = (
+    *("sessionkeeper", "pykka", "orjson", "lmdb", "diskcache", "cachelib"),
+    *("openai-agents", "langgraph-checkpoint-sqlite", "strands-agents", "google-adk"),
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 
+# Nobody is measured by its patience: waiting longer than this is a failure.
+TIMEOUT = 60.0
+
 # Opening a connection for each of 64 threads is not measured, but it must end.
 _START_TIMEOUT = 60.0
 

@@ -8,8 +8,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 from bench import payloads
-from bench.measure import WorkNotDone
-from bench.peers import TIMEOUT
+from bench.measure import TIMEOUT, WorkNotDone
 from sessionkeeper import AppendMessages, SaveSession, SessionStore
 
 if TYPE_CHECKING:

@@ -7,15 +7,10 @@ naive store is as naive as it is found in the wild.
 
 from __future__ import annotations
 
-import importlib
 import importlib.metadata
-import itertools
 import json
 import os
-import sqlite3
-import threading
-from collections import defaultdict
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, Self
@@ -23,6 +18,9 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 import orjson
 
 from bench.agents import ADD_ITEMS, PACKAGE, AgentsSqlite
+from bench.databases import CachelibPeer, DiskCachePeer, LmdbPeer, RawSqlite
+from bench.frameworks import AdkDatabase, LangGraphSaver, StrandsFiles
+from bench.measure import TIMEOUT
 from sessionkeeper import SessionStore
 
 if TYPE_CHECKING:
@@ -31,9 +29,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bench.payloads import Message
-
-# Nobody is measured by its patience: waiting longer than this is a failure.
-TIMEOUT = 60.0
 
 
 class SessionClient(Protocol):
@@ -91,13 +86,18 @@ class PeerSpec:
     @property
     def missing(self) -> str | None:
         """The package that is not installed, or None."""
-        if self.package is None:
-            return None
-        try:
-            importlib.metadata.version(self.package)
-        except importlib.metadata.PackageNotFoundError:
-            return self.package
+        return missing_package(self.package)
+
+
+def missing_package(package: str | None) -> str | None:
+    """The package itself if it is one that is not installed, else None."""
+    if package is None:
         return None
+    try:
+        importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return package
+    return None
 
 
 # --- this library -------------------------------------------------------------------------
@@ -241,145 +241,6 @@ class DurableFiles(NaiveFiles):
         os.close(self._descriptor)
 
 
-# --- SQLite -------------------------------------------------------------------------------
-
-
-class RawSqlite:
-    """SQLite as its manual recommends for durability: WAL, FULL, one row for each commit.
-
-    Threads have connections of their own and take turns at a lock: without it they sleep in
-    SQLite's busy handler, and 64 of them get a half to a quarter of this done.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self._path = folder / "sessions.db"
-        self._turn = threading.Lock()
-        # Open as long as the peer: closing the last connection would fold the WAL back each time.
-        self._connection = self._connect()
-        self._connection.execute("CREATE TABLE sessions (id TEXT PRIMARY KEY, body BLOB)")
-        # No index: the fastest form, and nothing loads by it here.
-        self._connection.execute("CREATE TABLE messages (session_id TEXT, body BLOB)")
-
-    def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(
-            self._path,
-            timeout=TIMEOUT,
-            isolation_level=None,
-            check_same_thread=False,
-        )
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=FULL")
-        return connection
-
-    @contextmanager
-    def client(self) -> Iterator[SqliteClient]:
-        """A connection of the thread's own."""
-        with closing(self._connect()) as connection:
-            connection.execute("SELECT count(*) FROM sessions").fetchone()  # reads the schema
-            yield SqliteClient(connection, self._turn)
-
-    def count_sessions(self) -> int:
-        """The rows."""
-        return self._count("SELECT count(*) FROM sessions")
-
-    def count_messages(self) -> int:
-        """The rows."""
-        return self._count("SELECT count(*) FROM messages")
-
-    def _count(self, query: str) -> int:
-        with closing(sqlite3.connect(self._path)) as connection:
-            return int(connection.execute(query).fetchone()[0])
-
-    def close(self) -> None:
-        """Close the last connection."""
-        self._connection.close()
-
-
-class SqliteClient:
-    """One connection."""
-
-    def __init__(self, connection: sqlite3.Connection, turn: threading.Lock) -> None:
-        self._connection = connection
-        self._turn = turn
-
-    def save(self, session_id: str, messages: Sequence[Message]) -> None:
-        """See `SessionClient.save`."""
-        self._write(
-            "INSERT INTO sessions VALUES (?, ?) "
-            "ON CONFLICT (id) DO UPDATE SET body = excluded.body",
-            session_id,
-            orjson.dumps(messages),
-        )
-
-    def append(self, session_id: str, message: Message) -> None:
-        """See `SessionClient.append`."""
-        self._write("INSERT INTO messages VALUES (?, ?)", session_id, orjson.dumps(message))
-
-    def _write(self, statement: str, session_id: str, body: bytes) -> None:
-        with self._turn:
-            self._connection.execute(statement, (session_id, body))
-
-    def load(self, session_id: str) -> list[Message]:
-        """See `SessionClient.load`."""
-        query = "SELECT body FROM sessions WHERE id = ?"
-        messages: list[Message] = orjson.loads(
-            self._connection.execute(query, (session_id,)).fetchone()[0],
-        )
-        return messages
-
-
-# --- diskcache ----------------------------------------------------------------------------
-
-
-class DiskCachePeer:
-    """diskcache with its own settings, except that it must not throw sessions away.
-
-    It syncs its WAL at checkpoints only: what it accepted last does not survive a power failure.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self._cache: Any = importlib.import_module("diskcache").Cache(
-            str(folder),
-            timeout=TIMEOUT,
-            eviction_policy="none",
-            cull_limit=0,
-        )
-        self._numbers: defaultdict[str, Iterator[int]] = defaultdict(itertools.count)
-
-    @contextmanager
-    def client(self) -> Iterator[Self]:
-        """Itself; it keeps a connection for each thread, which is closed here."""
-        with self._cache:
-            yield self
-
-    def save(self, session_id: str, messages: Sequence[Message]) -> None:
-        """See `SessionClient.save`."""
-        self._cache[session_id] = orjson.dumps(messages)
-
-    def append(self, session_id: str, message: Message) -> None:
-        """One item for each message."""
-        number = next(self._numbers[session_id])
-        self._cache[f"{session_id}/{number:08d}"] = orjson.dumps(message)
-
-    def load(self, session_id: str) -> list[Message]:
-        """See `SessionClient.load`."""
-        messages: list[Message] = orjson.loads(self._cache[session_id])
-        return messages
-
-    def count_sessions(self) -> int:
-        """The items."""
-        with self._cache as cache:  # closes the connection that this opens
-            return len(cache)
-
-    def count_messages(self) -> int:
-        """The items."""
-        return self.count_sessions()
-
-    def close(self) -> None:
-        """Close the connection of the thread that opened it."""
-        self._cache.close()
-
-
 # --- the least that can be had ------------------------------------------------------------
 
 
@@ -443,10 +304,29 @@ _IN_PLACE = PeerSpec("per-file, in place", durable=False, open=NaiveFiles)
 _PER_FILE = PeerSpec(PER_FILE, durable=True, open=DurableFiles)
 _SQLITE = PeerSpec(SQLITE, durable=True, open=RawSqlite)
 _DISKCACHE = PeerSpec(DISKCACHE, durable=False, open=DiskCachePeer, package="diskcache")
+_LMDB = PeerSpec("lmdb", durable=True, open=LmdbPeer, package="lmdb")
+_CACHELIB = PeerSpec("cachelib", durable=False, open=CachelibPeer, package="cachelib")
 _AGENTS = PeerSpec(ADD_ITEMS, durable=True, open=AgentsSqlite, package=PACKAGE)
+_LANGGRAPH = PeerSpec(
+    "LangGraph SqliteSaver",
+    durable=True,
+    open=LangGraphSaver,
+    package="langgraph-checkpoint-sqlite",
+)
+_STRANDS = PeerSpec(
+    "Strands FileSession",
+    durable=False,
+    open=StrandsFiles,
+    package="strands-agents",
+)
+_ADK = PeerSpec("ADK DatabaseSession", durable=True, open=AdkDatabase, package="google-adk")
 
-_PEERS = (_IN_PLACE, _PER_FILE, _SQLITE, _DISKCACHE, _AGENTS)
-APPENDING: tuple[PeerSpec, ...] = (_KEEPER, _UNWATCHED, _OS, *_PEERS)
+_PEERS = (
+    *(_IN_PLACE, _PER_FILE, _SQLITE, _LMDB, _DISKCACHE, _CACHELIB),
+    *(_AGENTS, _LANGGRAPH, _STRANDS),
+)
+APPENDING: tuple[PeerSpec, ...] = (_KEEPER, _UNWATCHED, _OS, *_PEERS, _ADK)
+# ADK cannot save a session: it takes each of its messages for itself, a fifth of a second in all.
 SAVING: tuple[PeerSpec, ...] = (_KEEPER, _UNWATCHED, _FILE, *_PEERS)
 SUSTAINING: tuple[PeerSpec, ...] = (_KEEPER, _UNWATCHED, _PER_FILE, _DISKCACHE)
-LOADING: tuple[PeerSpec, ...] = (_KEEPER, *_PEERS)
+LOADING: tuple[PeerSpec, ...] = (_KEEPER, *_PEERS, _ADK)

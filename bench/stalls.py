@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import orjson
 
 from bench import payloads
-from bench.measure import WorkNotDone
-from bench.peers import TIMEOUT
+from bench.measure import TIMEOUT, WorkNotDone
 from sessionkeeper import AsyncSessionStore, SessionStore
 
 if TYPE_CHECKING:

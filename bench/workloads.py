@@ -52,7 +52,7 @@ LENGTHS = (10, 100, 1_000, 10_000, 100_000)
 MANY = 64
 
 # How many sessions are loaded in turns; they fit every cache.
-LOADED = 32
+LOADED = 16
 
 
 # So many questions are on their way at once where they are pipelined; 64 threads stay well

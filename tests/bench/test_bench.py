@@ -22,7 +22,7 @@ from bench.floor import FloorTrial
 from bench.lengths import LengthSampler
 from bench.machine import file_system
 from bench.measure import Job, Outcome, Plan, Round, WorkNotDone, measure, run_round
-from bench.peers import APPENDING, DISKCACHE, SAVING, PeerSpec
+from bench.peers import APPENDING, DISKCACHE, LOADING, SAVING, PeerSpec
 from bench.restarts import OnPurpose, RestartSampler
 from bench.results import Limit, gauge_rows_of, rows_of
 from bench.runner import run, run_gauge, whole_round
@@ -47,7 +47,7 @@ TINY = Plan(rounds=2, seconds=0.01, max_operations=100, warm_up=0.001)
 NAMES = ["ask", "pipeline", "tell", "save", "save-sustained", "append", "load", "handle"]
 GAUGES = ["restart", "append-length", "open", "recovery", "stall-save", "stall-load"]
 
-PEERS = {spec.name: spec for spec in (*APPENDING, *SAVING)}
+PEERS = {spec.name: spec for spec in (*APPENDING, *SAVING, *LOADING)}
 
 
 class Counting:
@@ -377,6 +377,20 @@ def test_every_store_keeps_what_it_is_given(spec: PeerSpec, tmp_path: Path) -> N
             client.save("a", payloads.session(1))
             assert client.load("a") == payloads.session(1)
         assert peer.count_sessions() == 1
+    finally:
+        peer.close()
+
+
+@pytest.mark.parametrize("spec", APPENDING, ids=lambda spec: spec.name)
+def test_every_store_counts_what_is_appended(spec: PeerSpec, tmp_path: Path) -> None:
+    if spec.missing:
+        pytest.skip(f"{spec.missing} is not installed")
+    peer = spec.open(tmp_path)
+    try:
+        with peer.client() as client:
+            for number in range(6):
+                client.append(f"s{number % 2}", payloads.message(number))
+        assert peer.count_messages() == 6
     finally:
         peer.close()
 
@@ -747,7 +761,7 @@ def test_the_command_prints_a_table_and_writes_json(tmp_path: Path) -> None:
         env=environment,
         capture_output=True,
         encoding="utf-8",
-        timeout=60,
+        timeout=110,
         check=True,
     )
     assert done.stderr == ""
