@@ -12,57 +12,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench import report
-from bench.disk import GIB, choose
+from bench.conversations import UnreadableInput, conversations
+from bench.disk import choose
+from bench.growing import run_growth
 from bench.machine import describe
-from bench.measure import Plan
+from bench.plans import FULL, QUICK
+from bench.plots import PlotsMissing, library, write_plots
+from bench.replays import REPLAY, replay
+from bench.results import Findings
 from bench.runner import run, run_gauge
 from bench.workloads import gauges, workloads
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
-    from bench.results import GaugeRow, Row
+    from bench.disk import Disk
+    from bench.measure import Plan
+    from bench.workloads import Workload
 
-_MIB = 2**20
-
-# Bounded in operations too, so that a fast peer does not fill the disk.
-_FULL = {
-    "memory": Plan(rounds=9, seconds=0.4, max_operations=1_000_000, warm_up=0.1),
-    "append": Plan(rounds=7, seconds=1.0, max_operations=30_000, warm_up=0.2),
-    "save": Plan(rounds=7, seconds=1.0, max_operations=6_000, warm_up=0.2),
-    "sustained": Plan(rounds=3, seconds=60.0, max_operations=600_000, warm_up=1.0),
-    "length": Plan(rounds=9, seconds=0.5, max_operations=2_000, warm_up=0.1),
-    "open": Plan(
-        rounds=3,
-        seconds=0.0,
-        max_operations=1,
-        warm_up=0.0,
-        session_bytes=60 * _MIB,
-        sessions=100_000,
-    ),
-    "loop": Plan(rounds=9, seconds=0.5, max_operations=100, warm_up=0.1, session_bytes=64 * _MIB),
-}
-_QUICK = {
-    "memory": Plan(rounds=3, seconds=0.03, max_operations=1_000_000, warm_up=0.01),
-    "append": Plan(rounds=3, seconds=0.1, max_operations=4_000, warm_up=0.02),
-    "save": Plan(rounds=3, seconds=0.1, max_operations=2_000, warm_up=0.02),
-    "sustained": Plan(rounds=2, seconds=1.5, max_operations=30_000, warm_up=0.1),
-    "length": Plan(rounds=5, seconds=0.1, max_operations=500, warm_up=0.02),
-    "open": Plan(
-        rounds=3,
-        seconds=0.0,
-        max_operations=1,
-        warm_up=0.0,
-        session_bytes=16 * _MIB,
-        sessions=10_000,
-    ),
-    "loop": Plan(rounds=5, seconds=0.04, max_operations=100, warm_up=0.02, session_bytes=8 * _MIB),
-}
-_FULL_THREADS = (1, 8, 64)
-_QUICK_THREADS = (1, 64)
-# What they write at most, as long as it lasts.
-_FULL_DISK = 32 * GIB
-_QUICK_DISK = 8 * GIB
+_GROWTH = "growth"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -72,53 +40,95 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0, 1 if a peer failed at its work, or 130 after Ctrl-C.
     """
     given = sys.argv[1:] if arguments is None else list(arguments)
-    options = _parser().parse_args(given)
+    parser = _parser()
+    options = parser.parse_args(given)
+    scale = QUICK if options.quick else FULL
+    if options.plots is not None:
+        try:
+            library()
+        except PlotsMissing as error:
+            parser.error(str(error))
     plans = {
         name: replace(
             plan,
             rounds=options.rounds or plan.rounds,
             seconds=options.seconds or plan.seconds,
         )
-        for name, plan in (_QUICK if options.quick else _FULL).items()
+        for name, plan in scale.plans.items()
     }
-    all_threads = options.threads or (_QUICK_THREADS if options.quick else _FULL_THREADS)
-    rows: list[Row] = []
-    gauge_rows: list[GaugeRow] = []
+    known = _workloads(parser, options)
+    wanted = [work for work in known if not options.only or work.name in options.only]
     options.path.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=".bench-", dir=options.path))
+    findings = Findings()
     try:
-        disk = choose(folder, _QUICK_DISK if options.quick else _FULL_DISK, here=options.here)
+        disk = choose(folder, scale.disk_bytes, here=options.here)
         machine = describe(" ".join(["python -m bench", *given]), disk.description)
         report.print_machine(machine, plans)
-        for workload in workloads():
-            if options.only and workload.name not in options.only:
-                continue
-            plan = plans[workload.plan]
-            own = [
-                row
-                for threads in all_threads
-                if workload.threads in (None, threads)
-                for row in run(workload, threads, plan, disk)
-            ]
-            if own:
-                report.print_workload(workload, own)
-            rows += own
-        for gauge in gauges():
-            if options.only and gauge.name not in options.only:
-                continue
-            own_figures = run_gauge(gauge, plans[gauge.plan], disk)
-            report.print_gauge(gauge, own_figures)
-            gauge_rows += own_figures
-        report.print_targets(rows, gauge_rows)
+        _rates(findings, wanted, options.threads or scale.threads, plans, disk)
+        _others(findings, options.only, plans, disk)
+        if not options.only or _GROWTH in options.only:
+            for at_one_size in run_growth(scale.sizes, plans[_GROWTH], disk):
+                report.print_growth(at_one_size)
+                findings.growths.extend(at_one_size)
+        report.print_targets(findings.rows, findings.gauges, findings.growths)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
     finally:
         shutil.rmtree(folder)
     if options.json is not None:
-        report.write_json(options.json, machine, plans, rows, gauge_rows)
-    failures = [row.failure for row in rows] + [row.failure for row in gauge_rows]
-    return int(any(failure is not None for failure in failures))
+        report.write_json(options.json, machine, plans, findings)
+    if options.plots is not None:
+        write_plots(options.plots, findings.rows, findings.growths)
+    return int(findings.failed)
+
+
+def _workloads(
+    parser: argparse.ArgumentParser,
+    options: argparse.Namespace,
+) -> tuple[Workload, ...]:
+    if options.input is None:
+        if REPLAY in options.only:
+            parser.error(f"{REPLAY} needs --input")
+        return workloads()
+    try:
+        return (*workloads(), replay(conversations(options.input, options.messages)))
+    except (OSError, UnreadableInput) as error:
+        parser.error(str(error))
+
+
+def _rates(
+    findings: Findings,
+    wanted: Sequence[Workload],
+    all_threads: Sequence[int],
+    plans: Mapping[str, Plan],
+    disk: Disk,
+) -> None:
+    for workload in wanted:
+        own = [
+            row
+            for threads in all_threads
+            if workload.threads in (None, threads)
+            for row in run(workload, threads, plans[workload.plan], disk)
+        ]
+        if own:
+            report.print_workload(workload, own)
+        findings.rows.extend(own)
+
+
+def _others(
+    findings: Findings,
+    only: Sequence[str],
+    plans: Mapping[str, Plan],
+    disk: Disk,
+) -> None:
+    for gauge in gauges():
+        if only and gauge.name not in only:
+            continue
+        own = run_gauge(gauge, plans[gauge.plan], disk)
+        report.print_gauge(gauge, own)
+        findings.gauges.extend(own)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -128,6 +138,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--quick", action="store_true", help="shorter and fewer rounds")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there too")
+    parser.add_argument("--plots", type=Path, metavar="DIR", help="draw figures there, as SVG")
     parser.add_argument(
         "--path",
         type=Path,
@@ -153,13 +164,31 @@ def _parser() -> argparse.ArgumentParser:
         metavar="1,8,64",
         help="how many threads work together (default: these; quick: 1,64)",
     )
+    parser.add_argument(
+        "--input",
+        type=Path,
+        metavar="FILE",
+        help="replay the conversations in there: JSON or JSON lines, .gz too",
+    )
+    parser.add_argument(
+        "--messages",
+        type=_keys,
+        default=("traj", "messages"),
+        metavar="KEY",
+        help="where the messages of each of them stand (default: traj,messages, the first found)",
+    )
     parser.add_argument("--rounds", type=_whole, help="how many rounds count")
     parser.add_argument("--seconds", type=_seconds, help="how long a round takes")
     return parser
 
 
 def _known() -> list[str]:
-    return [workload.name for workload in workloads()] + [gauge.name for gauge in gauges()]
+    return [
+        *(each.name for each in workloads()),
+        *(each.name for each in gauges()),
+        _GROWTH,
+        REPLAY,
+    ]
 
 
 def _names(text: str) -> list[str]:
@@ -169,6 +198,10 @@ def _names(text: str) -> list[str]:
         if name not in known:
             raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join(known)}")
     return names
+
+
+def _keys(text: str) -> tuple[str, ...]:
+    return tuple(text.split(","))
 
 
 def _numbers(text: str) -> list[int]:

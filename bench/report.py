@@ -8,12 +8,12 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from bench.machine import Machine
     from bench.measure import Plan
-    from bench.results import GaugeRow, Row
+    from bench.results import Findings, GaugeRow, GrowthRow, Row
     from bench.workloads import Gauge, Workload
 
 _HEADERS = (
@@ -24,14 +24,18 @@ _GAUGE_HEADERS = (
     *("peer", "figure", "median", "min - max", "samples"),
     *("ratio", "lowest - highest", "target"),
 )
-_LEFT = frozenset({"peer", "durable", "figure", "target"})
+_GROWTH_HEADERS = (
+    *("sessions", "question", "peer", "median", "min - max", "p99", "samples"),
+    *("ratio", "target"),
+)
+_LEFT = frozenset({"question", "peer", "durable", "figure", "target"})
 _WORDS = {"less than": "<", "at least": ">=", "at most times": "<="}
 # From this load for each CPU on, others take part in every figure.
 _BUSY = 0.5
 _DURABLE = {True: "durable", False: "not durable", None: ""}
 
 
-def print_machine(machine: Machine, plans: dict[str, Plan]) -> None:
+def print_machine(machine: Machine, plans: Mapping[str, Plan]) -> None:
     """Say where the figures come from."""
     packages = ", ".join(f"{name} {version}" for name, version in machine.packages.items())
     print(f"{machine.date}  {machine.command}")
@@ -70,10 +74,26 @@ def print_gauge(gauge: Gauge, rows: Sequence[GaugeRow]) -> None:
     sys.stdout.flush()
 
 
-def print_targets(rows: Sequence[Row], gauges: Sequence[GaugeRow]) -> None:
+def print_growth(rows: Sequence[GrowthRow]) -> None:
+    """Print the answers at one number of sessions."""
+    title = f"growth: with {rows[0].sessions:,} sessions (ratio: the row to {rows[0].versus})"
+    _print_table(title, _GROWTH_HEADERS, [_growth_cells(row) for row in rows])
+    for peer, row in {row.peer: row for row in rows}.items():
+        _print_trouble(peer, row)
+        if row.stopped is not None:
+            print(f"{peer}: stopped: {row.stopped}")
+    sys.stdout.flush()
+
+
+def print_targets(
+    rows: Sequence[Row],
+    gauges: Sequence[GaugeRow],
+    growths: Sequence[GrowthRow] = (),
+) -> None:
     """Print which targets are met: nobody finds them in all those tables."""
     lines = [_target_line(row) for row in rows if row.target is not None]
     lines += [_limit_line(row) for row in gauges if row.limit is not None]
+    lines += [_growth_line(row) for row in growths if row.limit is not None]
     if lines:
         print("\ntargets")
         print("\n".join(lines))
@@ -99,7 +119,14 @@ def _limit_line(row: GaugeRow) -> str:
     return f"{_verdict(row.met)}: {where} {found}, target {_limit(row)}"
 
 
-def _print_trouble(who: str, row: Row | GaugeRow) -> None:
+def _growth_line(row: GrowthRow) -> str:
+    found = "?" if row.value is None else f"p50 {_with_unit(row.value, 's')}"
+    limit = "" if row.limit is None else f"< {row.limit.value * 1e3:g} ms"
+    where = f"{row.growth}, {row.sessions:,} sessions: {row.peer}"
+    return f"{_verdict(row.met)}: {where}: {found}, target {limit}"
+
+
+def _print_trouble(who: str, row: Row | GaugeRow | GrowthRow) -> None:
     if row.missing is not None:
         print(f"{who}: the package {row.missing} is not installed")
     if row.failure is not None:
@@ -167,6 +194,18 @@ def _gauge_cells(row: GaugeRow) -> tuple[str, ...]:
     return (*head, value, _spread(row), f"{row.samples:,}", *ratio, target)
 
 
+def _growth_cells(row: GrowthRow) -> tuple[str, ...]:
+    head = (f"{row.sessions:,}", row.growth, row.peer)
+    if row.value is None or row.lowest is None or row.highest is None or row.p99 is None:
+        why = "FAILED" if row.failure else "absent" if row.missing else "stopped"
+        return (*head, why, *[""] * 5)
+    spread = f"{row.lowest * 1e3:,.3f} - {row.highest * 1e3:,.3f}"
+    median, slow = f"{row.value * 1e3:,.3f} ms", f"{row.p99 * 1e3:,.3f} ms"
+    ratio = "" if row.ratio is None else f"{row.ratio:.2f} x"
+    target = "" if row.limit is None else f"< {row.limit.value * 1e3:g} ms {_verdict(row.met)}"
+    return (*head, median, spread, slow, f"{row.samples:,}", ratio, target)
+
+
 def _limit(row: GaugeRow) -> str:
     if row.limit is None:
         return ""
@@ -210,9 +249,8 @@ def _aligned(header: str, cell: str, width: int) -> str:
 def write_json(
     path: Path,
     machine: Machine,
-    plans: dict[str, Plan],
-    rows: Sequence[Row],
-    gauges: Sequence[GaugeRow],
+    plans: Mapping[str, Plan],
+    findings: Findings,
 ) -> None:
     """Write everything that was measured.
 
@@ -220,13 +258,13 @@ def write_json(
         path: The file.
         machine: Where.
         plans: How much, by kind of work.
-        rows: The figures that are rates.
-        gauges: The other figures.
+        findings: The figures.
     """
     everything: dict[str, Any] = {
         "machine": asdict(machine),
         "plans": {name: asdict(plan) for name, plan in plans.items()},
-        "results": [asdict(row) for row in rows],
-        "gauges": [asdict(row) for row in gauges],
+        "results": [asdict(row) for row in findings.rows],
+        "gauges": [asdict(row) for row in findings.gauges],
+        "growth": [asdict(row) for row in findings.growths],
     }
     path.write_text(json.dumps(everything, indent=2) + "\n", encoding="utf-8")

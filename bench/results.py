@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import median
 from typing import TYPE_CHECKING, Literal
 
@@ -135,6 +135,72 @@ class GaugeRow:
     missing: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class GrowthRow:
+    """One peer's answers to one question while it holds so many sessions.
+
+    Attributes:
+        growth: The name of the question.
+        operation: The question in words.
+        peer: Who.
+        sessions: How many there are.
+        value: Seconds, the median over the rounds of the median of each; None without any.
+        lowest: In the fastest round.
+        highest: In the slowest round.
+        p99: Of all answers together.
+        samples: How many there were in all rounds together.
+        ratio: How many times the subject's it is at this number of sessions.
+        versus: The subject.
+        limit: What it should be, or None.
+        met: Whether it is; None without a limit or a figure.
+        stopped: Why it does not grow that far, or None.
+        failure: Why it was given up, or None.
+        missing: The package that is not installed, or None.
+    """
+
+    growth: str
+    operation: str
+    peer: str
+    sessions: int
+    value: float | None
+    lowest: float | None
+    highest: float | None
+    p99: float | None
+    samples: int
+    ratio: float | None
+    versus: str
+    limit: Limit | None
+    met: bool | None
+    stopped: str | None
+    failure: str | None
+    missing: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """All that one run came to.
+
+    Attributes:
+        rows: The figures that are rates.
+        gauges: The other figures.
+        growths: What grows with the number of sessions.
+    """
+
+    rows: list[Row] = field(default_factory=list)
+    gauges: list[GaugeRow] = field(default_factory=list)
+    growths: list[GrowthRow] = field(default_factory=list)
+
+    @property
+    def failed(self) -> bool:
+        """Whether anybody failed at anything."""
+        every = (
+            *(row.failure for row in self.rows),
+            *(row.failure for row in self.gauges),
+            *(row.failure for row in self.growths),
+        )
+        return any(failure is not None for failure in every)
+
+
 def rows_of(
     workload: Workload,
     threads: int,
@@ -238,13 +304,14 @@ def gauge_rows_of(gauge: Gauge, outcomes: Mapping[str, Outcome[Sequence[float]]]
     return rows
 
 
-def _p99(delays: Sequence[float]) -> float:
+def p99(delays: Sequence[float]) -> float:
+    """What 99 of 100 do not exceed."""
     return sorted(delays)[math.ceil(len(delays) * 0.99) - 1]
 
 
 _FIGURES: Mapping[str, Callable[[Sequence[float]], float]] = {
     "p50": median,
-    "p99": _p99,
+    "p99": p99,
     "longest": max,
     "rate": median,
 }

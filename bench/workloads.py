@@ -343,12 +343,19 @@ def _entrant(
     return Entrant(name, start, durable, missing)
 
 
-def _stores(
+def stores(
     specs: Sequence[PeerSpec],
     trial: Callable[[SessionPeer], Trial],
     *,
     writes: bool = True,
 ) -> tuple[Entrant[Trial], ...]:
+    """These peers at a trial.
+
+    Args:
+        specs: Who.
+        trial: What each does.
+        writes: Whether it leaves something on the disk.
+    """
     return tuple(
         _entrant(
             spec.name,
@@ -400,7 +407,7 @@ def workloads() -> tuple[Workload, ...]:
             "save",
             f"a new session of {size} KB in {messages} messages",
             KEEPER,
-            _stores(SAVING, SaveTrial),
+            stores(SAVING, SaveTrial),
             plan="save",
             writes=True,
             targets=(Target(PER_FILE, 1.5, threads=MANY), Target(DISKCACHE, 1.0, threads=MANY)),
@@ -409,7 +416,7 @@ def workloads() -> tuple[Workload, ...]:
             "save-sustained",
             "the same for long, until the store is closed and all files are durable",
             KEEPER,
-            _stores(SUSTAINING, SustainTrial),
+            stores(SUSTAINING, SustainTrial),
             plan="sustained",
             writes=True,
             threads=MANY,
@@ -420,7 +427,7 @@ def workloads() -> tuple[Workload, ...]:
             "append",
             f"a message of 4 KiB to a session of 0 to {APPENDS - 1}",
             KEEPER,
-            (*_stores(APPENDING, AppendTrial), floor, gathered),
+            (*stores(APPENDING, AppendTrial), floor, gathered),
             plan="append",
             writes=True,
             targets=(
@@ -435,7 +442,7 @@ def workloads() -> tuple[Workload, ...]:
             "load",
             f"all messages of a session of {size} KB that was used lately",
             KEEPER,
-            (*_stores(LOADING, LoadTrial, writes=False), in_memory),
+            (*stores(LOADING, LoadTrial, writes=False), in_memory),
         ),
         Workload(
             "handle",

@@ -771,7 +771,7 @@ def test_the_command_prints_a_table_and_writes_json(tmp_path: Path) -> None:
     assert not list((tmp_path / "work").iterdir())
 
     written = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
-    assert set(written) == {"machine", "plans", "results", "gauges"}
+    assert set(written) == {"machine", "plans", "results", "gauges", "growth"}
     assert {"date", "command", "cpus", "python", "sqlite", "file_system"} <= set(written["machine"])
     assert {row["workload"] for row in written["results"]} == {"load"}
     assert {row["threads"] for row in written["results"]} == {1}
@@ -806,6 +806,7 @@ def test_a_failed_peer_makes_the_command_fail(
     broken = Workload("save", "it", "ours", (Entrant("ours", never),))
     monkeypatch.setattr("bench.__main__.workloads", lambda: (broken,))
     monkeypatch.setattr("bench.__main__.gauges", tuple)
+    monkeypatch.setattr("bench.__main__.run_growth", lambda *_: iter(()))
     assert main(["--path", str(tmp_path), "--threads", "1", "--here"]) == 1
     assert "FAILED" in capsys.readouterr().out
     monkeypatch.setattr("bench.__main__.workloads", tuple)
