@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from datetime import UTC
 from typing import TYPE_CHECKING, Literal
 
@@ -16,10 +17,21 @@ from sessionkeeper import (
     SessionStore,
     ValidationFailed,
 )
-from sessionkeeper.testing import FakeClock, Injected, crash_actor
+from sessionkeeper.testing import (
+    EventLog,
+    FakeClock,
+    Fault,
+    FaultyBackend,
+    FaultyFileSystem,
+    Injected,
+    InjectedCrash,
+    crash_actor,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from sessionkeeper.storage.backend import Backend
 
 LEVELS = pytest.mark.parametrize("durability", ["journal", "file"])
 
@@ -162,3 +174,71 @@ def test_a_crash_makes_it_happen_once(folder: Path) -> None:
         assert receipt.result(10).generation == 4
         assert store.load_session("s1").generation == 4
         assert store.load_session("s1").messages == ["version 2"]
+
+
+# --- deleted and undeleted --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("layout", ["flat", "rooted"])
+@pytest.mark.parametrize("durability", ["journal", "file", "os"])
+def test_an_undeleted_session_has_its_backups(
+    folder: Path,
+    durability: Literal["journal", "file", "os"],
+    layout: Literal["flat", "rooted"],
+) -> None:
+    opened = SessionStore.open(
+        folder,
+        watch=False,
+        durability=durability,
+        layout=layout,
+        max_backups=3,
+    )
+    with opened as store:
+        for scope in (store, store.scope("team")):
+            for number in range(1, 5):
+                scope.save_session("s1", [f"version {number}"])
+            scope.delete_session("s1")
+            assert scope.backups("s1") == []
+            assert scope.undelete_session("s1").generation == 5
+            assert [backup.generation for backup in scope.backups("s1")] == [3, 2, 1]
+            scope.save_session("s1", ["version 6"])
+            assert [backup.generation for backup in scope.backups("s1")] == [5, 3, 2]
+            scope.restore("s1", 2)
+            assert scope.load_session("s1").messages == ["version 2"]
+
+
+def test_an_undeleted_session_comes_back_without_backups_that_cannot_be_linked(
+    folder: Path,
+) -> None:
+    fs = FaultyFileSystem()
+    with (
+        SessionStore.open(folder, watch=False, inject=Injected(fs=fs)) as store,
+        EventLog(store) as log,
+    ):
+        saved_often(store)
+        store.delete_session("s1")
+        fs.fail(Fault("link", OSError(errno.EIO, "broken")))
+        assert store.undelete_session("s1").generation == 4
+        assert store.backups("s1") == []
+        (told,) = log.of_kind("ignored")
+        assert "its backups stay in the trash" in told.detail
+        store.delete_session("s1")
+        store.undelete_session("s1")
+    (first, _) = sorted((folder / ".sessionkeeper" / "trash").iterdir())
+    assert len(list((first / "backups").iterdir())) == 2
+
+
+def test_backups_come_back_once_when_the_actor_crashes_over_the_undelete(folder: Path) -> None:
+    backends: list[FaultyBackend] = []
+
+    def wrapped(backend: Backend) -> FaultyBackend:
+        backends.append(FaultyBackend(backend))
+        return backends[-1]
+
+    with SessionStore.open(folder, watch=False, inject=Injected(wrap_backend=wrapped)) as store:
+        saved_often(store)
+        store.delete_session("s1")
+        backends[0].fail(Fault("commit", InjectedCrash("after the commit"), after=True))
+        assert store.undelete_session("s1").generation == 4
+        assert store.info().restarts == 1
+        assert [backup.generation for backup in store.backups("s1")] == [2, 1]

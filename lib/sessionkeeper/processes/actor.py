@@ -7,7 +7,13 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from sessionkeeper.engine.apply import Transaction
-from sessionkeeper.engine.commands import CheckpointFiles, Configure, EraseSession, PreparedSave
+from sessionkeeper.engine.commands import (
+    CheckpointFiles,
+    Configure,
+    EraseSession,
+    PreparedSave,
+    UndeleteSession,
+)
 from sessionkeeper.errors import (
     CorruptDocument,
     NotExecuted,
@@ -191,6 +197,7 @@ class SessionStoreActor(GenServer):
             submission.crashes += 1
             answer = self._answer(submission)
             if answer is not None:
+                self._answered(submission.command)
                 envelope.reply(answer)
             elif submission.request_id in overtaken:
                 self._reply(envelope, submission.answer)
@@ -322,7 +329,13 @@ class SessionStoreActor(GenServer):
         elif self._checkpoints is not None and isinstance(command, CheckpointFiles):
             self._checkpoints.wait(envelope)
         else:
+            self._answered(command)
             envelope.reply(answer)
+
+    def _answered(self, command: commands.Prepared[Any]) -> None:
+        """Do what belongs to a command that is done, and is no part of its commit."""
+        if isinstance(command, UndeleteSession):
+            self._parts.backend.undeleted(command.session_id)
 
     def _configure(self, envelope: Envelope, changes: Mapping[str, Any]) -> None:
         try:

@@ -259,6 +259,13 @@ class Backend(Protocol):
         """
         ...
 
+    def undeleted(self, session_id: str) -> None:
+        """A session was brought back from the trash: give it the backups that went with it.
+
+        What cannot be given back is told, and stays in the trash.
+        """
+        ...
+
     def purge(self, before: datetime) -> list[str]:
         """Remove for good what was trashed before that instant; returns the session ids."""
         ...

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import re
@@ -81,6 +82,19 @@ class Backups:
         while len(names) > self._limit:
             self._fs.unlink(self.of(stem) / names[0])
             names.popleft()
+
+    def take_over(self, stem: str, folder: Path) -> None:
+        """Take all that is kept in another folder, too; it stays there as well.
+
+        Raises:
+            OSError: As the system said.
+        """
+        here = self.of(stem)
+        self._fs.make_folder(here)
+        self.forget(stem)
+        for entry in list(self._fs.entries(folder)):
+            with contextlib.suppress(FileExistsError):  # it was taken before a crash
+                self._fs.link(folder / entry.name, here / entry.name)
 
     def forget(self, stem: str) -> None:
         """The folder was moved, with the session."""

@@ -294,6 +294,16 @@ class SessionFolder(FolderReader, ABC):
                 swept += self._remove_temporary(self._layout.temporaries / entry.name)
         return swept
 
+    def undeleted(self, session_id: str) -> None:
+        """Give a session the backups that lie in the trash with it. See `Backend.undeleted`."""
+        stem, folder = self._names.find(session_id), self._trash.backups_of(session_id)
+        if stem is None or folder is None:
+            return
+        try:
+            self._backups.take_over(stem, folder)
+        except OSError as error:
+            self._tell("ignored", folder, f"its backups stay in the trash: {error}", session_id)
+
     def purge(self, before: datetime) -> list[str]:
         """Remove for good what was trashed before that instant.
 

@@ -73,6 +73,9 @@ class MemoryBackend:
         del generation
         raise NoBackup(f"no backup of session {named(session_id)}", session_id=session_id)
 
+    def undeleted(self, session_id: str) -> None:
+        """There is nothing to give back: what is replaced is gone."""
+
     def purge(self, before: datetime) -> list[str]:
         """Remove for good what was trashed before that instant."""
         gone = [change.record.session_id for change, _ in self._removed if change.at < before]

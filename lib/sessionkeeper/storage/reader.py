@@ -269,6 +269,10 @@ class FolderReader:
         """Refused."""
         self._refuse()
 
+    def undeleted(self, session_id: str) -> None:  # noqa: ARG002 - the protocol's
+        """Refused."""
+        self._refuse()
+
     def purge(self, before: datetime) -> list[str]:  # noqa: ARG002 - the protocol's
         """Refused."""
         self._refuse()

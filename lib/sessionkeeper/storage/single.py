@@ -300,6 +300,9 @@ class SingleFileBackend(EditableSingleFile):
 
     # --- the end of sessions ----------------------------------------------------------------
 
+    def undeleted(self, session_id: str) -> None:
+        """There is nothing to give back: replaced versions lie in the files that are kept."""
+
     def purge(self, before: datetime) -> list[str]:
         """Remove for good what was trashed before that instant, and its versions.
 

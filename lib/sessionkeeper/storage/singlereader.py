@@ -208,6 +208,10 @@ class SingleFileReader:
         """Refused."""
         self._refuse()
 
+    def undeleted(self, session_id: str) -> None:  # noqa: ARG002 - the protocol's
+        """Refused."""
+        self._refuse()
+
     def purge(self, before: datetime) -> list[str]:  # noqa: ARG002 - the protocol's
         """Refused."""
         self._refuse()

@@ -197,11 +197,19 @@ class TrashFolder:
 
     def find(self, session_id: str) -> Document | None:
         """The version of a session that was removed last."""
-        for entry in reversed(list(self.entries())):
-            if entry.session_id == session_id:
-                pieces, _ = self._fs.read(entry.folder / SESSION)
-                return decode_document(pieces)
-        return None
+        folder = self._newest_of(session_id)
+        return None if folder is None else decode_document(self._fs.read(folder / SESSION)[0])
+
+    def backups_of(self, session_id: str) -> Path | None:
+        """Where the backups lie that went with that version; None if there are none."""
+        folder = self._newest_of(session_id)
+        if folder is None or self._fs.status(folder / BACKUPS) is None:
+            return None
+        return folder / BACKUPS
+
+    def _newest_of(self, session_id: str) -> Path | None:
+        newest_first = reversed(list(self.entries()))
+        return next((e.folder for e in newest_first if e.session_id == session_id), None)
 
     def purge(self, before: datetime) -> list[str]:
         """Remove for good what was removed before that instant."""

@@ -300,6 +300,10 @@ class FaultyBackend:
         found: Document = self._do("backup", session_id, generation)
         return found
 
+    def undeleted(self, session_id: str) -> None:
+        """See `Backend`."""
+        self._do("undeleted", session_id)
+
     def purge(self, before: datetime) -> list[str]:
         """See `Backend`."""
         gone: list[str] = self._do("purge", before)
