@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import pty
@@ -12,12 +13,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from sessionkeeper import SessionStore
+from sessionkeeper.testing import Fault, FaultyFileSystem, Injected
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from typer.testing import Result
+
+    from sessionkeeper.cli.places import Place
 
     Run = Callable[..., Result]
     RunProcess = Callable[..., subprocess.CompletedProcess[str]]
@@ -227,7 +231,26 @@ def test_changing_beside_an_owner_names_it_and_changes_nothing(
 def test_a_change_brings_no_cleanup_with_it(run: Run, filled: Path) -> None:
     (filled / ".sessionkeeper" / "config.json").write_text('{"max_sessions": 1}')
 
-    # It is the one that would go first.
-    assert run("--path", filled, "pin", "greeting").exit_code == 0
+    assert run("--path", filled, "pin", "refund").exit_code == 0
 
     assert len(run("--path", filled, "list").stdout.splitlines()) == 3
+
+
+def test_a_store_that_takes_no_change_is_asked_for_one_only(
+    run: Run,
+    filled: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fs = FaultyFileSystem()
+
+    def opened(place: Place) -> SessionStore:
+        store = SessionStore.open(place.path, watch=False, inject=Injected(fs=fs))
+        fs.fail(Fault("write_new", OSError(errno.ENOSPC, "No space left on device")))
+        return store
+
+    monkeypatch.setattr("sessionkeeper.cli.changes.open_for_changing", opened)
+
+    result = run("--path", filled, "pin", "refund", "empty")
+
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.count("No space left on device") == 1

@@ -223,3 +223,12 @@ def test_people_see_progress_of_an_import_and_programs_do_not(
     shown = on_a_terminal("--path", folder, "import", new, "--overwrite", columns=300)
     assert "1 session (1 replaced), 0 messages in" in shown
     assert "storing new.json" in shown
+
+
+def test_people_see_progress_of_a_look_at_all_files(run_process: RunProcess, filled: Path) -> None:
+    assert run_process("--path", filled, "doctor").stderr == ""
+
+    shown = on_a_terminal("--path", filled, "doctor")
+
+    assert "looking at " in shown
+    assert shown.endswith("0 damaged, 0 notices\r\n")

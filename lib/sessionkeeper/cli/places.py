@@ -133,14 +133,10 @@ def _with_place(
         namespace: str = "",
         **rest: Any,
     ) -> None:
-        try:
-            place = place_of(context, path)
-            if place is not None and namespace:
-                place = replace(place, namespace=check_namespace(namespace))
-            command(place, **rest)
-        except typer.BadParameter as error:
-            error.ctx = error.ctx or context  # so that its usage is shown, too
-            raise
+        place = place_of(context, path)
+        if place is not None and namespace:
+            place = replace(place, namespace=check_namespace(namespace))
+        command(place, **rest)
 
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}

@@ -44,7 +44,7 @@ from sessionkeeper.storage.replay import Entries, Hands, replay
 from sessionkeeper.storage.trash import TrashFolder
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Callable, Generator, Iterator
 
     from sessionkeeper.clock import Clock
     from sessionkeeper.storage.backend import Trash
@@ -102,13 +102,18 @@ class Finding:
     severity: Severity
 
 
-def check_store(path: str | os.PathLike[str]) -> Iterator[Finding]:
+def check_store(
+    path: str | os.PathLike[str],
+    *,
+    progress: Callable[[Path], object] | None = None,
+) -> Iterator[Finding]:
     """Look at every file of a store and report every problem; changes nothing.
 
     It takes no lock and works beside a live owner.
 
     Args:
         path: The store's folder.
+        progress: Called with each file before it is read.
 
     Returns:
         The findings, each as soon as it is found; none if all is well.
@@ -120,7 +125,20 @@ def check_store(path: str | os.PathLike[str]) -> Iterator[Finding]:
     layout = Layout.of(root, Layout.found_in(root) or "flat")
     if not layout.private.is_dir():
         raise StoreNotFound(f"there is no store at {root}", path=root)
-    return check(layout, FileSystem(), SystemClock())
+    fs = FileSystem() if progress is None else _Telling(progress)
+    return check(layout, fs, SystemClock())
+
+
+class _Telling(FileSystem):
+    """Tells of each file that is read."""
+
+    def __init__(self, progress: Callable[[Path], object]) -> None:
+        super().__init__()
+        self._progress = progress
+
+    def read(self, path: Path) -> tuple[list[bytes], Signature]:
+        self._progress(path)
+        return super().read(path)
 
 
 def check(layout: Layout, fs: FileSystem, clock: Clock) -> Iterator[Finding]:

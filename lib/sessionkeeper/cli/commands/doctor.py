@@ -10,8 +10,10 @@ from sessionkeeper.cli.failures import FAILED
 from sessionkeeper.cli.options import JsonOption
 from sessionkeeper.cli.output import Column, is_terminal, print_json, print_line, print_rows
 from sessionkeeper.cli.places import Place, on_store
+from sessionkeeper.cli.progress import progress_bar
 from sessionkeeper.cli.text import count_of
 from sessionkeeper.storage.check import Finding, check_store
+from sessionkeeper.storage.usage import measure
 
 _COLUMNS = (
     Column("severity", styles={"damage": "bold red", "notice": "yellow"}),
@@ -40,7 +42,7 @@ def doctor(
       sessionkeeper --path var/agent doctor --json | jq -r 'select(.severity == "damage").path'
     """
     root = place.root
-    counted = _Counted(check_store(root))
+    counted = _Counted(_findings(place))
     if as_json:
         for finding in counted:
             print_json(_as_json(finding, root))
@@ -48,6 +50,21 @@ def doctor(
         _print(counted, root)
     if counted.damaged:
         raise typer.Exit(FAILED)
+
+
+def _findings(place: Place) -> Iterator[Finding]:
+    with progress_bar() as advance:
+        read = 0
+
+        def looking_at(file: Path) -> None:
+            nonlocal read
+            read += 1
+            advance(read, total, f"looking at {file.name}")
+
+        findings = check_store(place.root, progress=looking_at)
+        usage = measure(place.layout)
+        total = usage.session_count + usage.backup_count
+        yield from findings
 
 
 class _Counted:
