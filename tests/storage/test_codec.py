@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import contextlib
 import math
+import sys
+import tracemalloc
 import uuid
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -13,7 +15,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sessionkeeper import InvalidValue
-from sessionkeeper.storage.codec import MAX_DEPTH, StrictError, decode, decode_strict, encode
+from sessionkeeper.storage.codec import (
+    MAX_DEPTH,
+    StrictError,
+    decode,
+    decode_strict,
+    encode,
+    encode_own,
+)
 
 json_values = st.recursive(
     st.none()
@@ -130,3 +139,17 @@ def test_a_strict_error_names_the_byte() -> None:
 def test_no_bytes_raise_anything_but_a_strict_error(data: bytes) -> None:
     with contextlib.suppress(StrictError):
         decode_strict(data)
+
+
+@pytest.mark.parametrize("encoder", [encode, encode_own], ids=lambda encoder: encoder.__name__)
+@pytest.mark.parametrize("size", [0, 100, 5_000])
+def test_what_is_encoded_takes_no_more_memory_than_it_needs(encoder: Any, size: int) -> None:
+    values = [{"text": "x" * size} for _ in range(100)]
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        kept = [encoder(value) for value in values]
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert after - before < sum(map(sys.getsizeof, kept)) + 100 * 50

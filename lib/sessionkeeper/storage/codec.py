@@ -30,6 +30,9 @@ _INT_MIN, _INT_MAX = -(2**63), 2**64 - 1
 _UNCHANGED: Final = frozenset([str, int, bool, type(None)])
 _FEW: Final = 16
 
+# Above this a copy costs more than the memory is worth.
+_COPIED: Final = 64 * 1024
+
 # Without these orjson would write datetimes and dataclasses as something else in silence.
 _STRICT = orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_DATACLASS
 
@@ -53,12 +56,21 @@ def encode(value: Any, *, where: str = "value") -> bytes:
         raise InvalidValue(_culprit(value, where) or f"{where}: {error}") from error
     if not _is_plain(value) and not _same(orjson.loads(encoded), value):
         raise InvalidValue(_culprit(value, where) or f"{where} would not come back equal")
-    return encoded
+    return _fitted(encoded)
 
 
 def encode_own(value: Any) -> bytes:
     """Encode what the store itself has made or checked, on one line."""
-    return orjson.dumps(value)
+    return _fitted(orjson.dumps(value))
+
+
+def _fitted(encoded: bytes) -> bytes:
+    """The same bytes in as much memory as they need.
+
+    orjson keeps the whole buffer it wrote into: `{}` would hold 4 KiB as long as it is in a
+    record or in the cache, whose bound counts the bytes.
+    """
+    return memoryview(encoded).tobytes() if len(encoded) <= _COPIED else encoded
 
 
 def _is_plain(value: Any) -> bool:
