@@ -231,7 +231,7 @@ def test_changing_beside_an_owner_names_it_and_changes_nothing(
 def test_a_change_brings_no_cleanup_with_it(run: Run, filled: Path) -> None:
     (filled / ".sessionkeeper" / "config.json").write_text('{"max_sessions": 1}')
 
-    assert run("--path", filled, "pin", "refund").exit_code == 0
+    assert run("--path", filled, "tag", "refund", "--add", "x").exit_code == 0
 
     assert len(run("--path", filled, "list").stdout.splitlines()) == 3
 

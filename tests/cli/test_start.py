@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 import typer
 
+from sessionkeeper import SessionStore
 from sessionkeeper.cli.main import app
 
 if TYPE_CHECKING:
@@ -115,6 +116,43 @@ def test_a_shell_is_told_how_words_go_on(run_process: RunProcess) -> None:
 
     assert completed.stdout.split() == ["unpin", "undelete"]
     assert "_SESSIONKEEPER_COMPLETE=complete_bash" in script.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("show re", ["refund"]),
+        ("pin greeting e", ["empty"]),
+        ("watch ", ["a:b", "empty", "greeting", "refund"]),
+        ("tag --namespace team ", ["s1"]),
+        ("tag --namespace ../x ", []),
+        ("undelete ", []),
+    ],
+)
+def test_a_shell_is_told_the_ids_of_sessions(
+    run: Run,
+    filled: Path,
+    words: str,
+    expected: list[str],
+) -> None:
+    with SessionStore.open(filled, watch=False) as store:
+        store.save_session("a:b", [])
+        store.save_session("x" * 300, [])
+        store.scope("team").save_session("s1", [])
+    (filled / "no session.json").write_text("")
+
+    def completed(line: str, **environment: str) -> list[str]:
+        # fish wants one word a line; the others split at colons.
+        asked = {
+            "_SESSIONKEEPER_COMPLETE": "complete_fish",
+            "_TYPER_COMPLETE_FISH_ACTION": "get-args",
+        }
+        return run(env={**asked, "_TYPER_COMPLETE_ARGS": line, **environment}).stdout.split()
+
+    assert completed(f"sessionkeeper {words}", SESSIONKEEPER_PATH=str(filled)) == expected
+    assert completed(f"sessionkeeper --path {filled} {words}") == expected
+    assert completed(f"sessionkeeper {words}") == []
+    assert completed(f"sessionkeeper {words}", SESSIONKEEPER_PATH=f"{filled}/nowhere") == []
 
 
 def test_it_tells_its_version(run: Run) -> None:

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from sessionkeeper.cli.completion import session_ids
+
 # A str: as a Path, the empty text of an unset variable would be the current folder.
 PathOption = Annotated[
     str | None,
@@ -14,8 +16,14 @@ PathOption = Annotated[
         help="The store's folder; else the environment variable SESSIONKEEPER_PATH.",
     ),
 ]
-IdArgument = Annotated[str, typer.Argument(metavar="ID", help="The session.")]
-IdsArgument = Annotated[list[str], typer.Argument(metavar="ID", help="The sessions.")]
+IdArgument = Annotated[
+    str,
+    typer.Argument(metavar="ID", help="The session.", autocompletion=session_ids),
+]
+IdsArgument = Annotated[
+    list[str],
+    typer.Argument(metavar="ID", help="The sessions.", autocompletion=session_ids),
+]
 NamespaceOption = Annotated[
     str,
     typer.Option(

@@ -1,5 +1,9 @@
 """`sessionkeeper delete` and `undelete`."""
 
+from typing import Annotated
+
+import typer
+
 from sessionkeeper.changing import Changing
 from sessionkeeper.cli.changes import Done, change_each
 from sessionkeeper.cli.options import IdsArgument, JsonOption
@@ -28,11 +32,16 @@ def delete(place: Place, session_ids: IdsArgument, *, as_json: JsonOption = Fals
 
 
 @on_sessions
-def undelete(place: Place, session_ids: IdsArgument, *, as_json: JsonOption = False) -> None:
+def undelete(
+    place: Place,
+    session_ids: Annotated[list[str], typer.Argument(metavar="ID", help="The sessions.")],
+    *,
+    as_json: JsonOption = False,
+) -> None:
     """Bring sessions back from the trash.
 
-    Each is what it was when it was deleted last; the backups it had then are not among its
-    backups any more. Columns: session, generation, messages.
+    Each is what it was when it was deleted last, and has the backups it had then. Columns:
+    session, generation, messages.
 
     Example: sessionkeeper --path var/agent undelete s1
     """

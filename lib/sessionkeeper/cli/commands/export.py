@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from sessionkeeper.changing import Changing
+from sessionkeeper.cli.completion import session_ids
 from sessionkeeper.cli.options import JsonOption
 from sessionkeeper.cli.output import is_terminal, print_json, print_line, print_tabbed
 from sessionkeeper.cli.places import Place, on_sessions, open_for_reading, within
@@ -22,7 +23,7 @@ def export(
     place: Place,
     session_ids: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[ID]...", help="The sessions."),
+        typer.Argument(metavar="[ID]...", help="The sessions.", autocompletion=session_ids),
     ] = None,
     *,
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The file.")],

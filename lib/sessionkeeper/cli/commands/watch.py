@@ -5,6 +5,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
+from sessionkeeper.cli.completion import session_ids
 from sessionkeeper.cli.failures import complain
 from sessionkeeper.cli.following import Change, Follower
 from sessionkeeper.cli.infos import SESSION, STATUS, info_as_json
@@ -31,7 +32,11 @@ def watch(
     place: Place,
     session_ids: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[ID]...", help="Only these, which need not exist yet."),
+        typer.Argument(
+            metavar="[ID]...",
+            help="Only these, which need not exist yet.",
+            autocompletion=session_ids,
+        ),
     ] = None,
     *,
     count: Annotated[
