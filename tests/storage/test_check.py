@@ -416,6 +416,7 @@ def test_a_large_document_that_the_journal_names_must_be_there(folder: Path) -> 
     fs = FaultyFileSystem()
     copy = folder.with_name("copy")
     with SessionStore.open(folder, watch=False, inject=Injected(fs=fs)) as store:
+        store.checkpoint()  # none follows by itself for a while
         fs.fail(Fault("replace", OSError(errno.EIO, "Input/output error")))
         store.save_session("large", ["x" * 100_000])
         copied(folder, copy)
