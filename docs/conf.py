@@ -29,10 +29,10 @@ myst_heading_anchors = 4
 
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
+# In docstrings a word in backquotes is code.
+default_role = "code"
 autodoc_member_order = "bysource"
-autodoc_class_signature = "separated"
 autodoc_default_options = {"members": True, "exclude-members": "__init__"}
-napoleon_use_ivar = True
 python_use_unqualified_type_names = True
 python_maximum_signature_line_length = 88
 

@@ -166,6 +166,24 @@ def test_every_kind_of_change_is_shown(run: Run, owner: SessionStore, steps: Ste
     assert result.stdout.splitlines()[1].split("\t")[3:] == ["2", "4", ""]
 
 
+def test_people_are_told_of_a_change_in_words(
+    run: Run,
+    owner: SessionStore,
+    steps: Steps,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("sessionkeeper.cli.commands.watch.is_terminal", lambda: True)
+    steps(
+        lambda: owner.save_session("s2", ["one"], status="paused"),
+        lambda: owner.delete_session("s2"),
+    )
+
+    shown = run("--path", owner.path, "watch").stdout.splitlines()
+
+    assert shown[0].split("  ")[1:] == ["created", "s2", "1 message", "paused"]
+    assert shown[1].split("  ")[1:] == ["gone", "s2"]
+
+
 def test_only_some_sessions_and_so_many_changes(
     run: Run,
     owner: SessionStore,
