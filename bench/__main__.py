@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from bench import report
 from bench.conversations import UnreadableInput, conversations
 from bench.disk import choose
+from bench.gauges import gauges
 from bench.growing import run_growth
 from bench.machine import describe
 from bench.plans import FULL, QUICK
@@ -21,14 +22,14 @@ from bench.plots import PlotsMissing, library, write_plots
 from bench.replays import REPLAY, replay
 from bench.results import Findings
 from bench.runner import run, run_gauge
-from bench.workloads import gauges, workloads
+from bench.workloads import workloads
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from bench.disk import Disk
+    from bench.kinds import Workload
     from bench.measure import Plan
-    from bench.workloads import Workload
 
 _GROWTH = "growth"
 

@@ -7,6 +7,7 @@ import os
 import sqlite3
 from contextlib import closing
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 
 import orjson
@@ -16,6 +17,7 @@ from bench.frameworks import LangGraphSaver
 from bench.measure import TIMEOUT, WorkNotDone
 from bench.peers import KEEPER, missing_package
 from sessionkeeper import SaveSession, SessionStore
+from sessionkeeper.processes.tree import Injected, SystemTime
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -23,10 +25,13 @@ if TYPE_CHECKING:
 
 # A page, and the part of the sessions that has the tag that is searched for.
 PAGE = 50
-_PART = 20
+PART = 20
 _TAG = "t0"
 
 _MESSAGE_BYTES = 400
+
+# A cleanup of a million sessions is one call.
+_FOREVER = 3600.0
 
 
 class Catalog(Protocol):
@@ -72,7 +77,7 @@ class Question:
 
 def tag_of(number: int) -> str:
     """The tag of a session."""
-    return f"t{number % _PART}"
+    return f"t{number % PART}"
 
 
 def name_of(number: int) -> str:
@@ -85,7 +90,7 @@ def _list(catalog: Catalog, sessions: int) -> None:
 
 
 def _search(catalog: Catalog, sessions: int) -> None:
-    _expect(catalog.search(_TAG), sessions, _PART)
+    _expect(catalog.search(_TAG), sessions, PART)
 
 
 def _expect(found: Sequence[str], sessions: int, part: int) -> None:
@@ -103,10 +108,15 @@ QUESTIONS = (
 
 
 class KeeperCatalog:
-    """This library."""
+    """This library.
 
-    def __init__(self, folder: Path) -> None:
-        self.store = SessionStore.open(folder, call_timeout=TIMEOUT)
+    Args:
+        folder: Where.
+        inject: Another clock, if it is to be another time.
+    """
+
+    def __init__(self, folder: Path, inject: Injected | None = None) -> None:
+        self.store = SessionStore.open(folder, inject=inject, call_timeout=_FOREVER)
         self._messages = [payloads.message(0, _MESSAGE_BYTES)]
 
     def fill(self, numbers: range) -> None:
@@ -130,6 +140,22 @@ class KeeperCatalog:
     def close(self) -> None:
         """Close the store."""
         self.store.close(None)
+
+
+class _AnotherTime(SystemTime):
+    """The clocks of this machine, so many days off."""
+
+    def __init__(self, days: float) -> None:
+        self._off = timedelta(days=days)
+
+    def now(self) -> datetime:
+        """See `Clock.now`."""
+        return super().now() + self._off
+
+
+def at_another_time(days: float) -> Injected:
+    """What has a store believe that it is so many days later, or earlier."""
+    return Injected(clock=_AnotherTime(days))
 
 
 class SqliteCatalog:

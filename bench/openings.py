@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from bench import payloads
 from bench.measure import TIMEOUT, WorkNotDone
+from bench.steps import told
 from sessionkeeper import AppendMessages, SaveSession, SessionStore
 
 if TYPE_CHECKING:
@@ -53,6 +54,60 @@ class OpeningSampler:
             delays.append(opening(self._folder, self._sessions))
             if perf_counter() >= deadline:
                 return delays
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+class KilledSampler:
+    """Each delay is that of opening a store whose process was killed while it wrote.
+
+    Args:
+        folder: Of the store; the plan says how many sessions are in it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._filled = False
+
+    def sample(self, plan: Plan, seconds: float) -> list[float]:
+        """See `Sampler.sample`."""
+        del seconds
+        if not self._filled:
+            told(self._folder, plan.sessions, "create", "close")
+            self._filled = True
+        told(self._folder, plan.sessions, "write")
+        return [opening(self._folder, plan.sessions)]
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+class MemorySampler:
+    """Each figure is the memory of a process that has a store open, above a bare interpreter's.
+
+    It has listed and searched, and loaded nothing. In MB.
+
+    Args:
+        folder: Of the store.
+        filled: Whether there are sessions in it, as many as the plan says.
+    """
+
+    def __init__(self, folder: Path, *, filled: bool) -> None:
+        self._folder = folder
+        self._filled = filled
+        self._sessions: int | None = None
+
+    def sample(self, plan: Plan, seconds: float) -> list[float]:
+        """See `Sampler.sample`."""
+        del seconds
+        if self._sessions is None:
+            self._sessions = plan.sessions if self._filled else 0
+            told(self._folder, self._sessions, "create", "close")
+        found = told(self._folder, self._sessions, "open", "list", "search")
+        if found["search"].sessions != self._sessions:
+            raise WorkNotDone(f"{found['search'].sessions} sessions are there")
+        return [(found["search"].resident - found["bare"].resident) / 1e6]
 
     def close(self) -> None:
         """Nothing is held."""

@@ -330,3 +330,5 @@ APPENDING: tuple[PeerSpec, ...] = (_KEEPER, _UNWATCHED, _OS, *_PEERS, _ADK)
 SAVING: tuple[PeerSpec, ...] = (_KEEPER, _UNWATCHED, _FILE, *_PEERS)
 SUSTAINING: tuple[PeerSpec, ...] = (_KEEPER, _UNWATCHED, _PER_FILE, _DISKCACHE)
 LOADING: tuple[PeerSpec, ...] = (_KEEPER, *_PEERS, _ADK)
+# While others write.
+BUSY: tuple[PeerSpec, ...] = (_KEEPER, _PER_FILE, _SQLITE, _LMDB, _DISKCACHE, _AGENTS)

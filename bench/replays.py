@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
+from bench.kinds import Workload, stores
 from bench.measure import Job, WorkNotDone
 from bench.peers import APPENDING, KEEPER
-from bench.workloads import Workload, stores
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

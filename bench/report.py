@@ -11,10 +11,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from bench.kinds import Gauge, Workload
     from bench.machine import Machine
     from bench.measure import Plan
     from bench.results import Findings, GaugeRow, GrowthRow, Row
-    from bench.workloads import Gauge, Workload
 
 _HEADERS = (
     *("threads", "peer", "durable", "ops/s", "min - max", "µs each"),

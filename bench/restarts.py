@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 import pykka
 
-from bench.measure import WorkNotDone
+from bench.measure import TIMEOUT, WorkNotDone
+from bench.steps import told
+from sessionkeeper import CountSessions, SessionStore
 from sessionkeeper.otp import Backoff, ChildSpec, GenServer, ServerRef, start_supervisor
+from sessionkeeper.testing import crash_actor
 
 if TYPE_CHECKING:
     from bench.measure import Plan
@@ -121,6 +124,39 @@ class SupervisedServer:
         """Stop both."""
         self._supervisor.stop()
         self._supervisor.close()
+
+
+class StoreRestartSampler:
+    """Each delay is that of a store's actor, which looks at every session before it answers.
+
+    The store is opened anew for each crash: after several the supervisor would let it wait.
+
+    Args:
+        folder: Of the store; the plan says how many sessions are in it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._filled = False
+
+    def sample(self, plan: Plan, seconds: float) -> list[float]:
+        """See `Sampler.sample`."""
+        del seconds
+        if not self._filled:
+            told(self._folder, plan.sessions, "create", "close")
+            self._filled = True
+        with _Unread(), SessionStore.open(self._folder, call_timeout=TIMEOUT) as store:
+            store.list_sessions(limit=1)
+            began = perf_counter()
+            crash_actor(store)
+            found = store.ask(CountSessions())
+            taken = perf_counter() - began
+        if found != plan.sessions:
+            raise WorkNotDone(f"{found} sessions are there, not {plan.sessions}")
+        return [taken]
+
+    def close(self) -> None:
+        """Nothing is held."""
 
 
 # --- by hand ------------------------------------------------------------------------------

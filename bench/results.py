@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from bench.kinds import Gauge, Workload
     from bench.measure import Outcome, Round
-    from bench.workloads import Gauge, Workload
 
 
 Sense = Literal["less than", "at least", "at most times"]
@@ -98,8 +98,8 @@ class GaugeRow:
     Attributes:
         gauge: Its name.
         peer: Who.
-        figure: What is told of the samples of a round: `p50`, `p99`, `longest` or `rate`.
-        unit: Of the value: `s` or `MB/s`.
+        figure: What is told of the samples of a round: `p50`, `p99`, `longest`, `rate` or `memory`.
+        unit: Of the value: `s`, `MB/s` or `MB`.
         value: The median over the rounds; None without any.
         lowest: In the round where it was lowest.
         highest: In the round where it was highest.
@@ -314,4 +314,5 @@ _FIGURES: Mapping[str, Callable[[Sequence[float]], float]] = {
     "p99": p99,
     "longest": max,
     "rate": median,
+    "memory": median,
 }

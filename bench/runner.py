@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bench.disk import Disk
+    from bench.kinds import Entrant, Gauge, W, Workload
     from bench.measure import Plan, Trial
     from bench.results import GaugeRow, Row
-    from bench.workloads import Entrant, Gauge, W, Workload
 
 
 def run(workload: Workload, threads: int, plan: Plan, disk: Disk) -> list[Row]:

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import pytest
 
-from bench import disk, openings, path, payloads, report, stalls, workloads
+from bench import disk, gauges, openings, path, payloads, report, stalls, workloads
 from bench.__main__ import main
 from bench.disk import Here, Image, choose
 from bench.floor import FloorTrial
+from bench.kinds import Entrant, Figure, Gauge, Target, Workload
 from bench.lengths import LengthSampler
 from bench.machine import file_system
 from bench.measure import Job, Outcome, Plan, Round, WorkNotDone, measure, run_round
@@ -26,15 +27,7 @@ from bench.peers import APPENDING, DISKCACHE, LOADING, SAVING, PeerSpec
 from bench.restarts import OnPurpose, RestartSampler
 from bench.results import Limit, gauge_rows_of, rows_of
 from bench.runner import run, run_gauge, whole_round
-from bench.workloads import (
-    AppendTrial,
-    Entrant,
-    Figure,
-    Gauge,
-    SaveTrial,
-    Target,
-    Workload,
-)
+from bench.trials import AppendTrial, SaveTrial
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -44,8 +37,19 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 TINY = Plan(rounds=2, seconds=0.01, max_operations=100, warm_up=0.001)
-NAMES = ["ask", "pipeline", "tell", "save", "save-sustained", "append", "load", "handle"]
-GAUGES = ["restart", "append-length", "open", "recovery", "stall-save", "stall-load"]
+NAMES = [
+    "ask",
+    "pipeline",
+    "tell",
+    "save",
+    "save-sustained",
+    "append",
+    "load",
+    "handle",
+    "load-long",
+]
+GAUGES = ["restart", "append-length", "open", "recovery", "open-killed", "restart-store"]
+GAUGES += ["memory", "busy-load", "busy-search", "stall-save", "stall-load"]
 
 PEERS = {spec.name: spec for spec in (*APPENDING, *SAVING, *LOADING)}
 
@@ -406,7 +410,7 @@ def test_every_workload_is_done_by_all(workload: Workload, tmp_path: Path) -> No
         assert (row.durable is not None) == workload.writes
 
 
-@pytest.mark.parametrize("workload", workloads.gauges(), ids=lambda workload: workload.name)
+@pytest.mark.parametrize("workload", gauges.gauges(), ids=lambda workload: workload.name)
 def test_every_gauge_is_read_for_all(workload: Gauge, tmp_path: Path) -> None:
     rows = run_gauge(workload, TINY, Here(tmp_path))
     assert workload.subject in [row.peer for row in rows]
@@ -832,7 +836,7 @@ def test_what_makes_no_sense_is_refused(
 
 def test_the_workloads_have_the_names_of_the_documentation() -> None:
     assert [workload.name for workload in workloads.workloads()] == NAMES
-    assert [workload.name for workload in workloads.gauges()] == GAUGES
+    assert [workload.name for workload in gauges.gauges()] == GAUGES
 
 
 def test_the_path_of_a_change_is_told_by_step_and_by_thread(

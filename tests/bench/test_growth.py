@@ -10,10 +10,10 @@ from bench import growing, report
 from bench.disk import Here
 from bench.growing import run_growth
 from bench.growth import CATALOGS, PAGE, QUESTIONS, CatalogSpec, name_of, tag_of
+from bench.kinds import Entrant, Target, Workload
 from bench.measure import Plan, WorkNotDone
 from bench.plots import PlotsMissing, library, write_plots
 from bench.results import GrowthRow, Row, rows_of
-from bench.workloads import Entrant, Target, Workload
 
 if TYPE_CHECKING:
     from pathlib import Path
