@@ -284,6 +284,29 @@ def test_a_file_that_has_not_changed_is_not_read_again(
     assert scanned == ["s2.json"]
 
 
+def test_a_look_that_shows_less_than_the_one_before_is_repeated(
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with SessionStore.open(folder, watch=False) as store:
+        store.save_session("s1", ["saved"])
+        monkeypatch.setattr(following, "UNSETTLED", 10**12)
+        follower = Follower(Layout.of(folder, "flat"), 1.0)
+        old = follower._reader.recover()
+        store.append("s1", ["appended"])
+        (change,) = follower.look()
+        assert change.info is not None
+        assert change.info.message_count == 2
+        reports = [old, old]
+        real = follower._reader.recover
+        monkeypatch.setattr(
+            follower._reader, "recover", lambda: reports.pop() if reports else real()
+        )
+
+        assert follower.look() == []
+        assert reports == []
+
+
 def test_through_a_pipe_each_message_comes_at_once_and_ctrl_c_ends_it(folder: Path) -> None:
     with SessionStore.open(folder, watch=False) as store:
         store.save_session("s1", ["first"])

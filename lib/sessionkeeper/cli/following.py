@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 WHOLE_LOOK: Final = 10
 # A change so soon after another one may leave the same time on a file.
 UNSETTLED: Final = 50_000_000  # nanoseconds
+# So often a look that shows an older version than the one before is repeated.
+ATTEMPTS: Final = 5
 
 wait = time.sleep
 
@@ -57,6 +59,9 @@ class Follower:
         interval: Seconds between two looks.
         namespace: Whose sessions are followed.
 
+    Attributes:
+        problems: What could not be read at the last look, and was not known before.
+
     Raises:
         StoreNotFound: There is no store.
     """
@@ -80,23 +85,13 @@ class Follower:
         self.look()
 
     def look(self) -> list[Change]:
-        """What changed since the last look, the oldest change first.
-
-        Attributes that follow: `problems`, what could not be read and could before.
-        """
+        """What changed since the last look, the oldest change first."""
         stamp = self._current_stamp()
         self._looks += 1
         if stamp is not None and stamp == self._stamp and self._looks % WHOLE_LOOK:
             return []
-        report = self._reader.recover()
-        before = self._records
-        self._records = {
-            id_of(key): record
-            for key, record in report.records.items()
-            if namespace_of(key) == self._namespace
-        }
+        before, self._records = self._records, self._read()
         self._stamp = stamp
-        self._note(report.problems)
         gone = [Change(key, "gone", None) for key in before if key not in self._records]
         changed = [record for key, record in self._records.items() if before.get(key) != record]
         return gone + [
@@ -112,11 +107,6 @@ class Follower:
             if changes or self.problems:
                 yield changes
 
-    def info(self, session_id: str) -> SessionInfo | None:
-        """What a session was at the last look."""
-        record = self._records.get(session_id)
-        return None if record is None else record.info()
-
     def session(self, session_id: str) -> Session | None:
         """A session, at least as it was at the last look; None if there is none.
 
@@ -125,6 +115,21 @@ class Follower:
         """
         document = self._reader.read(key_of(self._namespace, session_id))
         return None if document is None else document.session(None, None)
+
+    def _read(self) -> dict[str, Record]:
+        # An owner that carries changes on into another segment of its journal, and removes the
+        # one before, can do so between our look at the folder and our look into the file.
+        for _ in range(ATTEMPTS):
+            report = self._reader.recover()
+            found = {
+                id_of(key): record
+                for key, record in report.records.items()
+                if namespace_of(key) == self._namespace
+            }
+            if not any(_is_behind(found.get(key), known) for key, known in self._records.items()):
+                break
+        self._note(report.problems)
+        return found
 
     def _note(self, problems: list[Problem]) -> None:
         self.problems = [each for each in problems if each not in self._known_problems]
@@ -143,3 +148,7 @@ class Follower:
         found = tuple((name, Signature.of(status)) for name, status in statuses if status)
         newest = max((signature.mtime_ns for _, signature in found), default=0)
         return None if time.time_ns() - newest < UNSETTLED else found
+
+
+def _is_behind(record: Record | None, known: Record) -> bool:
+    return record is not None and record.lsn < known.lsn
