@@ -72,9 +72,9 @@ FULL = Scale(
 QUICK = Scale(
     plans={
         "memory": Plan(rounds=3, seconds=0.03, max_operations=1_000_000, warm_up=0.01),
-        "append": Plan(rounds=3, seconds=0.1, max_operations=4_000, warm_up=0.02),
-        "save": Plan(rounds=3, seconds=0.1, max_operations=2_000, warm_up=0.02),
-        "sustained": Plan(rounds=2, seconds=1.5, max_operations=30_000, warm_up=0.1),
+        "append": Plan(rounds=2, seconds=0.1, max_operations=4_000, warm_up=0.02),
+        "save": Plan(rounds=2, seconds=0.1, max_operations=2_000, warm_up=0.02),
+        "sustained": Plan(rounds=1, seconds=1.5, max_operations=30_000, warm_up=0.1),
         "length": Plan(rounds=5, seconds=0.1, max_operations=500, warm_up=0.02),
         "open": Plan(
             rounds=3,
@@ -82,7 +82,7 @@ QUICK = Scale(
             max_operations=1,
             warm_up=0.0,
             session_bytes=16 * _MIB,
-            sessions=10_000,
+            sessions=2_000,
         ),
         "loop": Plan(
             rounds=5,

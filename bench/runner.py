@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,7 @@ from bench.measure import Outcome, Round, in_turns, measure, run_round
 from bench.results import gauge_rows_of, rows_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from bench.disk import Disk
@@ -38,6 +38,7 @@ def run(workload: Workload, threads: int, plan: Plan, disk: Disk) -> list[Row]:
     outcomes: dict[str, Outcome[Round]] = {}
     with disk.fresh() as folder, ExitStack() as stack:
         trials, failures = _open(workload.entrants, folder, stack)
+        stack.enter_context(_frozen())
         outcomes |= {name: Outcome(failure=failure) for name, failure in failures.items()}
         outcomes |= measure(trials, threads, plan, _between(workload, folder))
     return rows_of(workload, threads, outcomes)
@@ -96,6 +97,7 @@ def run_gauge(gauge: Gauge, plan: Plan, disk: Disk) -> list[GaugeRow]:
     outcomes: dict[str, Outcome[Sequence[float]]] = {}
     with disk.fresh() as folder, ExitStack() as stack:
         samplers, failures = _open(gauge.entrants, folder, stack)
+        stack.enter_context(_frozen())
         outcomes |= {name: Outcome(failure=failure) for name, failure in failures.items()}
         outcomes |= in_turns(
             list(samplers),
@@ -124,6 +126,21 @@ def _open(
         except Exception as error:  # noqa: BLE001 - a peer that fails is a result
             failures[entrant.name] = f"{type(error).__name__}: {error}"
     return opened, failures
+
+
+@contextmanager
+def _frozen() -> Iterator[None]:
+    """Spare the collector what is there already.
+
+    Frameworks bring objects by the hundred thousand; whoever is measured would have them looked
+    through again and again.
+    """
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def _between(workload: Workload | Gauge, folder: Path) -> Callable[[], object]:

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import logging
+import re
 import signal
 import subprocess
 import sys
@@ -15,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import pytest
 
-from bench import disk, gauges, openings, path, payloads, report, stalls, workloads
+from bench import disk, gauges, million, openings, path, payloads, report, stalls, workloads
 from bench.__main__ import main
 from bench.disk import Here, Image, choose
 from bench.floor import FloorTrial
@@ -50,6 +52,12 @@ NAMES = [
 ]
 GAUGES = ["restart", "append-length", "open", "recovery", "open-killed", "restart-store"]
 GAUGES += ["memory", "busy-load", "busy-search", "stall-save", "stall-load"]
+
+# In the order of the page.
+DOCUMENTED = ["ask", "pipeline", "tell", "save", "save-sustained", "append", "load", "handle"]
+DOCUMENTED += ["load-long", "append-length", "open", "open-killed", "recovery", "restart"]
+DOCUMENTED += ["restart-store", "memory", "busy-load", "busy-search", "stall-save", "stall-load"]
+DOCUMENTED += ["growth", "replay"]
 
 PEERS = {spec.name: spec for spec in (*APPENDING, *SAVING, *LOADING)}
 
@@ -837,6 +845,39 @@ def test_what_makes_no_sense_is_refused(
 def test_the_workloads_have_the_names_of_the_documentation() -> None:
     assert [workload.name for workload in workloads.workloads()] == NAMES
     assert [workload.name for workload in gauges.gauges()] == GAUGES
+
+
+def test_every_kind_of_work_and_every_option_is_on_the_page(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    page = (ROOT / "docs" / "performance.md").read_text(encoding="utf-8")
+    first_column = [line.split("|")[1] for line in page.splitlines() if line.startswith("| `")]
+    assert re.findall(r"`([a-z-]+)`", "".join(first_column)) == DOCUMENTED
+    assert set(DOCUMENTED) == {*NAMES, *GAUGES, "growth", "replay"}
+    commands = {"bench": main, "bench.million": million.main, "bench.path": path.main}
+    for module, run_it in commands.items():
+        with pytest.raises(SystemExit):
+            run_it(["--help"])
+        known = capsys.readouterr().out
+        used = re.findall(rf"python -m {module}((?: [^\s`#]+)*)", page)
+        assert used, module
+        for option in re.findall(r"--[a-z]+", "".join(used)):
+            assert option in known, f"{module} {option}"
+
+
+def test_the_garbage_of_others_is_not_looked_through_in_a_round(tmp_path: Path) -> None:
+    frozen: list[int] = []
+    trial = Counting(lambda: frozen.append(gc.get_freeze_count()))
+
+    @contextmanager
+    def start(folder: Path) -> Iterator[Counting]:
+        del folder
+        yield trial
+
+    before = gc.get_freeze_count()
+    run(Workload("save", "it", "it", (Entrant("it", start),)), 1, TINY, Here(tmp_path))
+    assert min(frozen) > before
+    assert gc.get_freeze_count() == 0
 
 
 def test_the_path_of_a_change_is_told_by_step_and_by_thread(

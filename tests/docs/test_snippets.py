@@ -25,8 +25,9 @@ ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))]
 
 
-# They run the tests, or read what the reader has and we have not.
+# They run the tests, measure for long, or read what the reader has and we have not.
 NOT_FOR_US = {"README.md", "durability.md", "supervision.md", "testing.md", "transfer.md"}
+NOT_FOR_US |= {"performance.md"}  # tests/bench looks at its commands
 
 
 def run_in_a_shell(example: Example) -> None:
