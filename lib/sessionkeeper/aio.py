@@ -6,7 +6,13 @@ from typing import TYPE_CHECKING, Any, Self
 
 from sessionkeeper.aiosessions import AsyncSessions, AsyncSessionScope, withdraw_from
 from sessionkeeper.bridges import settled
-from sessionkeeper.engine.commands import Cleanup, Configure, ExplainCleanup
+from sessionkeeper.engine.commands import (
+    Cleanup,
+    Configure,
+    EnablePersistence,
+    ExplainCleanup,
+    without_persistence,
+)
 from sessionkeeper.opening import path_for_app
 from sessionkeeper.store import SessionStore, StoreInfo
 from sessionkeeper.workers import Workers
@@ -15,6 +21,7 @@ if TYPE_CHECKING:
     from os import PathLike
     from types import TracebackType
 
+    from sessionkeeper.changing import Timeout
     from sessionkeeper.presets import PresetName
     from sessionkeeper.processes.tree import ProcessInfo
     from sessionkeeper.session import Decision, Removal, StorageStats
@@ -110,7 +117,20 @@ class AsyncSessionStore(AsyncSessions):
 
     async def configure(self, **settings: Any) -> None:
         """Change settings of the open store; see `SessionStore.configure`."""
-        await self.ask(Configure(settings))
+        rest, persistence = without_persistence(settings)
+        if rest or persistence is None:
+            await self.ask(Configure(rest))
+        if persistence is not None:
+            await self.enable_persistence(persistence)
+
+    async def enable_persistence(
+        self,
+        enabled: bool = True,  # noqa: FBT001, FBT002 - the only thing to say
+        *,
+        timeout: Timeout = None,
+    ) -> None:
+        """Switch persistence on, or off; see `SessionStore.enable_persistence`."""
+        await self.ask(EnablePersistence(enabled), timeout=timeout)
 
     async def cleanup(self, *, dry_run: bool = False) -> list[Removal]:
         """Apply the retention settings now; see `SessionStore.cleanup`."""

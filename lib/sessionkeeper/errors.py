@@ -298,6 +298,12 @@ class StoreFull(StoreError):
     )
 
 
+class PersistenceOff(StoreError):
+    """What was asked for concerns the disk, and the persistence of the store is switched off."""
+
+    default_hint = "enable_persistence() writes what was changed meanwhile, and goes on."
+
+
 class StoreBusy(StoreError):
     """The mailbox stayed full for the whole timeout; nothing was queued."""
 

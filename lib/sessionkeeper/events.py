@@ -31,6 +31,9 @@ EventKind = Literal[
     "crashed",  # the actor died; `detail` is the reason
     "suspended",  # the medium refuses changes; `detail` is why
     "resumed",  # the medium takes changes again
+    "volatile",  # persistence was switched off: changes stay in memory
+    "persistent",  # it was switched on again, and what was changed meanwhile is stored
+    "dropped",  # the store was closed while it was off; `detail` says how much is lost
     "checkpointed",  # the session files are current and durable
     "stopped",  # the store has given up or was closed
 ]
@@ -45,6 +48,7 @@ _LEVELS: dict[EventKind, int] = {
     "crashed": logging.WARNING,
     "suspended": logging.WARNING,
     "damaged": logging.WARNING,
+    "dropped": logging.WARNING,
 }
 
 

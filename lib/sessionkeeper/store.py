@@ -16,7 +16,9 @@ from sessionkeeper.engine.commands import (
     Command,
     Configure,
     CountSessions,
+    EnablePersistence,
     ExplainCleanup,
+    without_persistence,
 )
 from sessionkeeper.engine.validation import check_validators, require_valid
 from sessionkeeper.engine.values import Values
@@ -88,6 +90,8 @@ class StoreInfo:
         cached_bytes: Their size.
         cache_hits: Reads that the cache answered.
         cache_misses: Reads that went to the backend.
+        persistence: Whether changes are stored; see `enable_persistence`.
+        unsaved: Sessions that are not stored as they are now, because they are not.
     """
 
     path: Path
@@ -104,6 +108,8 @@ class StoreInfo:
     cached_bytes: int
     cache_hits: int
     cache_misses: int
+    persistence: bool = True
+    unsaved: int = 0
 
 
 class SessionStore(Changing):
@@ -477,6 +483,8 @@ class SessionStore(Changing):
             cached_bytes=cache.stored_bytes(),
             cache_hits=cache.hits,
             cache_misses=cache.misses,
+            persistence=self._tree is not None and self._tree.is_persistent,
+            unsaved=self._tree.persistence.unsaved if self._tree is not None else 0,
         )
 
     def processes(self) -> list[ProcessInfo]:
@@ -512,14 +520,45 @@ class SessionStore(Changing):
 
         Args:
             settings: Retention, cache, timeouts, backups and checkpoints can be changed; what
-                decides how the store is put together cannot.
+                decides how the store is put together cannot. `persistence` is not put into the
+                file: see `enable_persistence`.
 
         Raises:
             TypeError: An unknown setting.
             InvalidConfig: A value outside its range, or a setting that counts at the opening.
             StorageFailed: They could not be stored; nothing is changed.
         """
-        self.ask(Configure(settings))
+        rest, persistence = without_persistence(settings)
+        if rest or persistence is None:
+            self.ask(Configure(rest))
+        if persistence is not None:
+            self.enable_persistence(persistence)
+
+    def enable_persistence(
+        self,
+        enabled: bool = True,  # noqa: FBT001, FBT002 - the only thing to say
+        *,
+        timeout: Timeout = None,
+    ) -> None:
+        """Switch persistence on, or off, while the store is open.
+
+        While it is off, changes stay in memory and nothing of them touches the disk; what is
+        stored stays as it was and can be read. When it is switched on again, all that was changed
+        meanwhile is written before the call returns: the newest version of each session, and what
+        was deleted. If the process ends before, or the store is closed, that is lost:
+        `info().unsaved` says how much it is, and an event `dropped` how much it was. A crash of
+        the actor loses nothing. Sessions cannot be erased meanwhile, and files changed by hand
+        are looked at later.
+
+        Args:
+            enabled: Whether changes are stored.
+            timeout: Seconds; None for as long as it takes.
+
+        Raises:
+            InvalidConfig: The store was opened in memory: it has no place on the disk.
+            StorageFailed: Not all could be written; persistence stays off, nothing is lost.
+        """
+        self.ask(EnablePersistence(enabled), timeout=timeout)
 
     # --- namespaces -------------------------------------------------------------------------
 

@@ -292,7 +292,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(session_id=ids)
     def erase(self, session_id: Id) -> None:
-        self.fs.heal()
+        self.on_the_disk()
         self.at(session_id).erase_session(session_id[1])
         self.model.pop(session_id, None)
         self.trash.pop(session_id, None)
@@ -302,6 +302,17 @@ class StoreMachine(RuleBasedStateMachine):
         if self.crashes >= 3:
             self.reopen()
         self.crashes += 1
+
+    # --- persistence ------------------------------------------------------------------------
+
+    @rule()
+    def switch_persistence(self) -> None:
+        self.store.enable_persistence(not self.store.info().persistence)
+
+    def on_the_disk(self) -> None:
+        self.fs.heal()
+        self.store.enable_persistence()
+        assert self.store.info().unsaved == 0
 
     @rule()
     def crash(self) -> None:
@@ -325,14 +336,14 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule()
     def reopen(self) -> None:
-        self.fs.heal()
+        self.on_the_disk()
         self.store.close()
         self.open()
         assert self.store.last_recovery.problems == []
 
     @rule()
     def checkpoint(self) -> None:
-        self.fs.heal()
+        self.on_the_disk()
         self.store.checkpoint()
 
     @precondition(lambda self: self.model)
@@ -340,7 +351,7 @@ class StoreMachine(RuleBasedStateMachine):
     def edit_by_hand(self, data: st.DataObject, new: list[Any]) -> None:
         self.may_crash()
         session_id = data.draw(st.sampled_from(sorted(self.model)))
-        self.fs.heal()
+        self.on_the_disk()
         self.store.flush()
         name = self.store._view._backend.file_name(key_of(*session_id))
         path = self.root / "store" / name

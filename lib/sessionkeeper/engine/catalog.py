@@ -29,10 +29,15 @@ LIMIT: Final = 10_000
 PATIENCE: Final = 1.0
 
 State = Literal[
+    "paused",  # it is not to be written
     "stale",  # all is to be compared with the index before it can be used
     "comparing",  # that is under way
     "current",  # but for what is noted
 ]
+
+
+# In these nothing is noted: all there is will be compared.
+_UNUSED: Final = frozenset({"stale", "paused"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +80,8 @@ class Catalog:
         self._limit = limit
         self._patience = patience
         self._process = os.getpid()
+        # Held by whoever writes into the index.
+        self.writing = threading.RLock()
         self._changed = threading.Condition()
         self._state: State = "stale"
         # One more with each comparison: what a query read across one proves nothing.
@@ -89,6 +96,25 @@ class Catalog:
         # What the indexer was told since it last took: nothing, at leisure, at once.
         self._woken: bool | None = None
 
+    # --- for persistence --------------------------------------------------------------------
+
+    def pause(self) -> None:
+        """Have nothing written from now on; queries look elsewhere. What is under way is ended."""
+        with self.writing, self._changed:
+            self._give_up()
+            self._state = "paused"
+
+    def resume(self) -> None:
+        """Have all compared with the index, and written again."""
+        with self._changed:
+            self._state = "stale"
+            self._rouse(urgent=True)
+
+    @property
+    def paused(self) -> bool:
+        """Whether nothing is to be written."""
+        return self._state == "paused"
+
     # --- for the actor ----------------------------------------------------------------------
 
     def note(self, records: Iterable[tuple[str, Record | None]], lsn: int) -> None:
@@ -101,14 +127,14 @@ class Catalog:
         with self._changed:
             self._number += 1
             self._lsn = max(self._lsn, lsn)
-            if self._state != "stale":
+            if self._state not in _UNUSED:
                 self._records.update(records)
             self._rouse(urgent=2 * len(self._records) > self._limit)
 
     def file(self, record: Record) -> None:
         """Take down that a session's file has caught up with this version."""
         with self._changed:
-            if self._state != "stale":
+            if self._state not in _UNUSED:
                 self._filed[record.session_id] = record
                 self._rouse(urgent=False)
 
@@ -175,7 +201,7 @@ class Catalog:
     def take(self) -> Noted | None:
         """All that is to be written; None if there is nothing."""
         with self._changed:
-            if self._state == "stale" or not (self._records or self._filed):
+            if self._state in _UNUSED or not (self._records or self._filed):
                 if self._state == "current":
                     self._reach(self._number)
                 return None
@@ -215,7 +241,8 @@ class Catalog:
             self._give_up()
 
     def _give_up(self) -> None:
-        self._state = "stale"
+        if self._state != "paused":
+            self._state = "stale"
         self._epoch += 1
         self._records, self._filed = {}, {}
         self._changed.notify_all()

@@ -116,6 +116,11 @@ class View:
                 self._catalog.note(map(_noted, batch), lsn)
             self._changed.notify_all()
 
+    def use(self, backend: Backend) -> None:
+        """From now on documents are read there; what is visible stays as it is."""
+        with self._changed:
+            self._backend = backend
+
     def wait_at_most(self, seconds: float) -> None:
         """From now on reads wait so long for a recovery, and queries for the index."""
         self._timeout = seconds

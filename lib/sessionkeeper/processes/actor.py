@@ -10,12 +10,14 @@ from sessionkeeper.engine.apply import Transaction
 from sessionkeeper.engine.commands import (
     CheckpointFiles,
     Configure,
+    EnablePersistence,
     EraseSession,
     PreparedSave,
     UndeleteSession,
 )
 from sessionkeeper.errors import (
     CorruptDocument,
+    InvalidConfig,
     NotExecuted,
     OutcomeUnknown,
     PathBlocked,
@@ -29,7 +31,7 @@ from sessionkeeper.otp import GenServer
 from sessionkeeper.processes.checkpointer import Arrived, Fence, Prepared, Publish, Settled
 from sessionkeeper.processes.checkpoints import CheckpointDue
 from sessionkeeper.processes.erasures import Erasures, Scrubbed
-from sessionkeeper.storage.backend import SETTLE, CommitUncertain, Reconciled, Trash
+from sessionkeeper.storage.backend import SETTLE, CommitUncertain, Put, Reconciled, Trash
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     from sessionkeeper.engine.view import View
     from sessionkeeper.otp import Envelope, ServerRef, Timer
     from sessionkeeper.processes.checkpoints import Checkpoints
+    from sessionkeeper.processes.persistence import Persistence
     from sessionkeeper.processes.settings import StoreSettings
     from sessionkeeper.storage.backend import Backend, Body, RecoveryReport
 
@@ -109,7 +112,7 @@ class ActorParts:
     Attributes:
         settings: The settings in force.
         configured: Called when they have changed, with what they are now.
-        backend: Where sessions are kept; it knows what it published.
+        persistence: Where sessions are kept, now.
         view: What callers see.
         clock: The clocks.
         steady: The clock by which sessions grow old.
@@ -124,7 +127,7 @@ class ActorParts:
 
     settings: StoreSettings
     configured: Callable[[Config], object]
-    backend: Backend
+    persistence: Persistence
     view: View
     clock: Clock
     steady: SteadyClock
@@ -134,6 +137,11 @@ class ActorParts:
     catalog: Catalog | None = None
     sync: Callable[[], None] | None = None
     discard_body: Callable[[Body], None] = lambda _: None
+
+    @property
+    def backend(self) -> Backend:
+        """Where sessions are kept; it knows what it published."""
+        return self.persistence.backend
 
 
 class SessionStoreActor(GenServer):
@@ -326,6 +334,8 @@ class SessionStoreActor(GenServer):
             self._erase(envelope, command.session_id)
         elif isinstance(command, Configure):
             self._configure(envelope, command.changes)
+        elif isinstance(command, EnablePersistence):
+            self._enable_persistence(envelope, enabled=command.enabled)
         elif self._checkpoints is not None and isinstance(command, CheckpointFiles):
             self._checkpoints.wait(envelope)
         else:
@@ -345,6 +355,46 @@ class SessionStoreActor(GenServer):
             return
         self._apply_settings()
         envelope.reply(None)
+
+    def _enable_persistence(self, envelope: Envelope, *, enabled: bool) -> None:
+        persistence, view = self._parts.persistence, self._parts.view
+        if self._parts.settings.config.in_memory:
+            error = InvalidConfig(
+                "the store was opened without a place on the disk",
+                hint="Close it and open it without persistence=False, or durability='memory'.",
+            )
+            if enabled:
+                envelope.fail(error)
+            else:
+                envelope.reply(None)
+            return
+        self.check_fence()
+        try:
+            if enabled and not persistence.enabled:
+                persistence.enable(view)
+                self._resume_writing()
+            elif not enabled and persistence.enabled:
+                self._pause_writing()
+                persistence.disable(view)
+        except CommitUncertain:
+            raise
+        except SessionKeeperError as error:
+            envelope.fail(error)
+        else:
+            envelope.reply(None)
+
+    def _pause_writing(self) -> None:
+        if self._checkpoints is not None:
+            self._checkpoints.pause()
+        if self._parts.sync is not None:
+            self._parts.sync()
+
+    def _resume_writing(self) -> None:
+        if self._checkpoints is not None:
+            self._checkpoints.resume()
+        # Nobody has looked meanwhile.
+        self._suspect(self._parts.backend.suspects())
+        self.ref.post(CleanupDue())
 
     def _reload_settings(self) -> None:
         try:
@@ -386,10 +436,22 @@ class SessionStoreActor(GenServer):
             self._parts.backend.commit(transaction.changes)
             self._parts.view.publish(transaction.changes, transaction.lsn)
             self._parts.view.make_room()
+            if not self._parts.persistence.enabled:
+                self._discard_bodies(transaction)
             for body in transaction.superseded:
                 self._parts.discard_body(body)
             if self._checkpoints is not None:
                 self._checkpoints.after_commit()
+
+    def _sync(self) -> None:
+        if self._parts.sync is not None and self._parts.persistence.enabled:
+            self._parts.sync()
+
+    def _discard_bodies(self, transaction: Transaction) -> None:
+        """What was staged before persistence was switched off is written anew, if it is."""
+        for change in transaction.changes:
+            if isinstance(change, Put) and change.body is not None:
+                self._parts.discard_body(change.body)
 
     def _commit_singly(
         self,
@@ -440,8 +502,8 @@ class SessionStoreActor(GenServer):
                 self._reload_settings()
             case Suspects(names):
                 self._reconcile(names)
-            case SyncDue() if self._parts.sync is not None:
-                self._parts.sync()
+            case SyncDue():
+                self._sync()
             case Fence(number):
                 self._erasures.fenced(number)
             case Scrubbed(number):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sessionkeeper.errors import SessionKeeperError, StorageFailed
+from sessionkeeper.errors import PersistenceOff, SessionKeeperError, StorageFailed
 from sessionkeeper.events import Event, logger
 from sessionkeeper.processes.checkpointer import (
     Arrived,
@@ -43,6 +43,7 @@ class Checkpoints:
         limit: Bytes of live journal that begin a checkpoint.
         publish_event: Where events go.
         suspect: Called with names of files that are not as last published.
+        paused: Whether none is to be begun until `resume`.
     """
 
     def __init__(
@@ -52,6 +53,8 @@ class Checkpoints:
         limit: int,
         publish_event: Callable[[Event], None],
         suspect: Callable[[Sequence[str]], object],
+        *,
+        paused: bool = False,
     ) -> None:
         self._backend = backend
         self._checkpointer = checkpointer
@@ -62,15 +65,40 @@ class Checkpoints:
         # Those whom the current one serves, and those who came when it had begun.
         self._served: list[Envelope] = []
         self._waiting: list[Envelope] = []
+        self._paused = paused
+
+    def pause(self) -> None:
+        """Bring all files up to date, if the medium takes it, and begin none from now on."""
+        self._paused = True
+        self.overtake()
+        try:
+            done = self._backend.checkpoint(full=True)
+        except SessionKeeperError as error:
+            logger.warning("a checkpoint failed, the journal keeps everything: %s", error)
+            done = False
+        waiting, self._waiting = self._waiting, []
+        for envelope in waiting:
+            if done:
+                envelope.reply(None)
+            else:
+                envelope.fail(StorageFailed("the medium refused a checkpoint"))
+
+    def resume(self) -> None:
+        """Go on as before."""
+        self._paused = False
+        self.begin()
 
     def wait(self, envelope: Envelope) -> None:
         """Answer this envelope when all files are current and durable."""
+        if self._paused:
+            envelope.fail(PersistenceOff("files cannot be brought up to date now"))
+            return
         self._waiting.append(envelope)
         self.begin()
 
     def begin(self) -> None:
-        """Begin a checkpoint unless one is under way."""
-        if self._current is not None:
+        """Begin a checkpoint unless one is under way, or none is to be."""
+        if self._current is not None or self._paused:
             return
         self._served, self._waiting = self._waiting, []
         checkpoint = self._backend.begin_checkpoint(full=bool(self._served))
@@ -92,6 +120,8 @@ class Checkpoints:
 
     def after_commit(self) -> None:
         """Keep the live journal within its bounds."""
+        if self._paused:
+            return
         live = self._backend.live_bytes
         if live > HARD_BOUND * self._limit:
             # Here and now: whoever wants to write has to wait.

@@ -96,6 +96,13 @@ class Indexing:
         Raises:
             IndexFailed: The index cannot be used; it is to be tried again after a while.
         """
+        with self._catalog.writing:
+            if self._catalog.paused:
+                self._comparison = iter(())
+                return False
+            return self._tried()
+
+    def _tried(self) -> bool:
         try:
             return self._step()
         except Exception as error:
@@ -124,13 +131,19 @@ class Indexing:
 
     def list_sessions(self) -> bool:
         """Write the index.json; False if the medium refuses, then it is to be tried again."""
+        with self._catalog.writing:
+            if self._listing is None or self._catalog.paused:
+                return True  # resumed, it is due again
+            return self._list(self._listing)
+
+    def _list(self, listing: IndexJson) -> bool:
         seen = self._view.snapshot(lambda: 0)
-        if self._listing is None or seen is None:
+        if seen is None:
             return True
         # Before it is written: what comes meanwhile makes it due again.
         self.listing_is_due = False
         try:
-            self._listing.write(seen[2].values())
+            listing.write(seen[2].values())
         except OSError as error:
             self.listing_is_due = True
             logger.warning("the index.json cannot be written now: %s", error)

@@ -32,6 +32,7 @@ from sessionkeeper.processes.actor import ActorParts, SessionStoreActor, Submiss
 from sessionkeeper.processes.checkpointer import Checkpointer
 from sessionkeeper.processes.checkpoints import Checkpoints
 from sessionkeeper.processes.indexer import Indexer, Indexing
+from sessionkeeper.processes.persistence import Persistence
 from sessionkeeper.processes.settings import StoreSettings
 from sessionkeeper.processes.watcher import FolderWatcher
 from sessionkeeper.storage.check import check
@@ -192,6 +193,7 @@ class StoreTree:
                 self._suspect,
                 self._catalog,
             )
+            self.persistence = Persistence(self.backend, self._catalog, self.events.publish)
             self._indexing = self._indexing_of(backend, fs)
             self.supervisor = self._start()
         except BaseException:
@@ -310,7 +312,7 @@ class StoreTree:
         parts = ActorParts(
             settings=self.settings,
             configured=self._configured,
-            backend=self.backend,
+            persistence=self.persistence,
             view=self.view,
             clock=self.clock,
             steady=self.steady,
@@ -370,6 +372,7 @@ class StoreTree:
             self.config.checkpoint_bytes,
             self.events.publish,
             suspect,
+            paused=not self.persistence.enabled,
         )
 
     # --- use --------------------------------------------------------------------------------
@@ -382,12 +385,18 @@ class StoreTree:
         Raises:
             StorageFailed: The medium refused it.
         """
-        if isinstance(command, PreparedSave) and self.journaled is not None:
+        journaled = self.journaled if self.persistence.enabled else None
+        if isinstance(command, PreparedSave) and journaled is not None:
             large = command.large_messages()
             if large is not None:
-                body = self.journaled.stage_body(command.session_id, large)
+                body = journaled.stage_body(command.session_id, large)
                 command = replace(command, body=body)
         return Submission(f"{self._nonce}-{next(self._numbers):x}", command)
+
+    @property
+    def is_persistent(self) -> bool:
+        """Whether changes are stored."""
+        return not self.config.in_memory and self.persistence.enabled
 
     def discard(self, submission: Submission) -> None:
         """Let go of what a submission brought to the medium, if it was certainly not done."""
@@ -450,6 +459,7 @@ class StoreTree:
             Whether all was done and has ended within the timeout.
         """
         done = self.actor.drain(timeout)
+        self.persistence.drop()
         ended = self.supervisor.stop(timeout)
         self.view.close()
         if not ended:

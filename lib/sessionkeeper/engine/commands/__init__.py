@@ -6,7 +6,11 @@ encodes it in the caller's thread; the actor only moves the bytes of what comes 
 
 from sessionkeeper.engine.commands.asking import CheckpointFiles, CountSessions
 from sessionkeeper.engine.commands.base import ABSENT, Command, Prepared, Within
-from sessionkeeper.engine.commands.configuring import Configure
+from sessionkeeper.engine.commands.configuring import (
+    Configure,
+    EnablePersistence,
+    without_persistence,
+)
 from sessionkeeper.engine.commands.erasing import EraseSession
 from sessionkeeper.engine.commands.history import (
     ForkSession,
@@ -46,6 +50,7 @@ __all__ = [
     "Configure",
     "CountSessions",
     "DeleteSession",
+    "EnablePersistence",
     "EraseSession",
     "ExplainCleanup",
     "Fields",
@@ -64,4 +69,5 @@ __all__ = [
     "UnpinSession",
     "Within",
     "rewinding",
+    "without_persistence",
 ]

@@ -34,3 +34,30 @@ class Configure(Command[None], Prepared[None]):
     def apply(self, transaction: Transaction, request_id: str) -> None:
         """See `Prepared.apply`; the actor changes them."""
         del transaction, request_id
+
+
+@dataclass(frozen=True)
+class EnablePersistence(Command[None], Prepared[None]):
+    """Switch persistence on or off, between the commands sent before and those sent after.
+
+    Attributes:
+        enabled: Whether changes are stored from now on.
+    """
+
+    enabled: bool = True
+
+    def prepare(self) -> EnablePersistence:
+        """See `Command.prepare`."""
+        if type(self.enabled) is not bool:
+            raise TypeError(f"enabled must be True or False, not {self.enabled!r}")
+        return self
+
+    def apply(self, transaction: Transaction, request_id: str) -> None:
+        """See `Prepared.apply`; the actor switches."""
+        del transaction, request_id
+
+
+def without_persistence(settings: Mapping[str, Any]) -> tuple[dict[str, Any], bool | None]:
+    """The settings that `Configure` takes, and whether persistence is to be on; None: unsaid."""
+    rest = dict(settings)
+    return rest, rest.pop("persistence", None)
