@@ -112,6 +112,17 @@ def test_an_import_that_fails_takes_back_what_it_stored_in_its_namespace_only(
         assert scope.load_session("s1").messages[-1] == "more"
         assert {s.session_id: s.messages for s in store.load_all()} == before
         export_session(scope, "s1", tmp_path / "s1.json")
+        scope.save_session("s1", ["mine"])
+        store.save_session("s1", ["the default one"])
+
+        def stop(done: int, _total: int) -> None:
+            if done:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            import_bundle(scope, path, on_conflict="replace", progress=stop)
+        assert scope.load_session("s1").messages == ["mine"]
+        assert store.load_session("s1").messages == ["the default one"]
         assert import_session(store.scope("other"), tmp_path / "s1.json") == "s1"
 
 

@@ -25,6 +25,7 @@ from sessionkeeper import (
     ValidationFailed,
     check_store,
 )
+from sessionkeeper.engine.query import Query
 from sessionkeeper.session import ACTIVE
 from sessionkeeper.testing import EventLog, FakeClock, Injected, crash_actor, wait_until
 
@@ -491,6 +492,20 @@ def test_an_erasure_leaves_no_byte_of_it_and_every_byte_of_the_others(
             store.scope("a").restore("s1")
 
 
+def test_an_erasure_takes_the_temporaries_of_its_session_only(folder: Path) -> None:
+    with opened(folder) as store:
+        left = folder / ".sessionkeeper" / "tmp"
+        for name in ("", "a", "b"):
+            view = store.scope(name) if name else store
+            view.save_session("s1", [name])
+            source = folder / name / "s1.json"
+            (left / f"dead-{name}.tmp").write_bytes(source.read_bytes())
+        store.scope("a").erase_session("s1")
+        assert sorted(path.name for path in left.iterdir()) == ["dead-.tmp", "dead-b.tmp"]
+        store.erase_session("s1")
+        assert sorted(path.name for path in left.iterdir()) == ["dead-b.tmp"]
+
+
 @EVERY
 def test_retention_goes_over_the_whole_store(folder: Path, kind: Kind) -> None:
     with opened(folder, kind, max_sessions=2) as store, EventLog(store) as log:
@@ -589,6 +604,12 @@ def test_pages_of_a_namespace_follow_each_other(store: SessionStore) -> None:
                 break
         assert found == expected
     assert [info.session_id for info in scope.iter_sessions()] == sorted(expected)
+    # The index finds them by itself; if it did not, the records in memory would be asked.
+    catalog = store._view._catalog
+    assert catalog is not None
+    records = catalog.page(Query.of(namespace="n1"), None, 4)
+    assert records is not None
+    assert [record.session_id for record in records] == [f"n1/{name}" for name in expected[:4]]
 
 
 def test_the_index_and_the_records_give_the_same(folder: Path) -> None:

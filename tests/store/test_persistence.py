@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import pytest
 
@@ -18,6 +18,9 @@ from sessionkeeper import (
     StorageFailed,
     StoreReadOnly,
 )
+from sessionkeeper.storage import overlay
+from sessionkeeper.storage.backend import CommitUncertain, RecoveryReport, Trash
+from sessionkeeper.storage.index import Index
 from sessionkeeper.testing import (
     EventLog,
     FakeClock,
@@ -30,11 +33,13 @@ from sessionkeeper.testing import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from sessionkeeper import SessionScope
     from sessionkeeper.config import Durability
     from sessionkeeper.layout import LayoutName
+    from sessionkeeper.storage.backend import Backend, Change
 
 Kind = tuple[Literal["flat", "single"], Literal["journal", "file", "os"]]
 KINDS: list[Kind] = [("flat", "journal"), ("flat", "file"), ("flat", "os"), ("single", "file")]
@@ -98,12 +103,14 @@ def test_changes_stay_in_memory_and_are_stored_when_it_is_switched_on(
     folder: Path,
     kind: Kind,
 ) -> None:
-    with opened(folder, kind) as store, EventLog(store) as log:
+    fs = FaultyFileSystem()
+    inject = Injected(fs=fs)
+    with opened(folder, kind, inject=inject) as store, EventLog(store) as log:
         fill(store)
         assert store.info().persistence
         store.enable_persistence(enabled=False)
         assert (store.info().persistence, store.info().unsaved) == (False, 0)
-        before = on_the_disk(folder)
+        before, calls = on_the_disk(folder), len(fs.calls)
         expected = change_much(store)
         assert contents(store) == expected
         assert contents(store.scope("team")) == {"saved": [0, "of the team"]}
@@ -113,6 +120,7 @@ def test_changes_stay_in_memory_and_are_stored_when_it_is_switched_on(
         assert store.info().unsaved == 10
         store.flush()
         assert on_the_disk(folder) == before
+        assert set(fs.calls[calls:]) <= {"read"}
         infos = {info.session_id: info for info in store.list_sessions()}
 
         store.enable_persistence()
@@ -289,12 +297,13 @@ def test_what_needs_the_disk_is_refused_meanwhile(folder: Path) -> None:
 
 
 def test_a_large_save_stages_nothing_meanwhile(folder: Path) -> None:
-    with opened(folder) as store:
+    fs = FaultyFileSystem()
+    with opened(folder, inject=Injected(fs=fs)) as store:
         store.enable_persistence(enabled=False)
-        before = on_the_disk(folder)
+        calls = len(fs.calls)
         store.save_session("large", ["x" * 50_000] * 5)
         store.flush()
-        assert on_the_disk(folder) == before
+        assert fs.calls[calls:] == []
         store.enable_persistence()
     with opened(folder) as store:
         assert len(store.load_session("large").messages) == 5
@@ -322,7 +331,7 @@ def test_retention_goes_on_in_memory(folder: Path, clock: FakeClock) -> None:
 
 
 def test_files_changed_by_hand_meanwhile_are_taken_when_it_is_switched_on(folder: Path) -> None:
-    with SessionStore.open(folder) as store, EventLog(store) as log:
+    with opened(folder) as store, EventLog(store) as log:  # nobody watches
         fill(store)
         store.checkpoint()
         store.enable_persistence(enabled=False)
@@ -332,7 +341,9 @@ def test_files_changed_by_hand_meanwhile_are_taken_when_it_is_switched_on(folder
             path.write_bytes(path.read_bytes().replace(b"\n0\n", b"\n1\n"))
         assert store.load_session("appended").messages == [0, "in memory"]
         store.enable_persistence()
-        wait_until(lambda: store.load_session("left").messages == [1])
+        # Not by loading it: whoever finds that it was changed has it looked at.
+        wait_until(lambda: [i.session_id for i in store.list_sessions(limit=1)] == ["left"])
+        assert store.load_session("left").messages == [1]
         assert store.load_session("appended").messages == [0, "in memory"]
         assert [event.path for event in log.of_kind("conflict")] == [folder / "appended.json"]
 
@@ -384,6 +395,108 @@ def test_the_index_json_follows_when_it_is_switched_on(folder: Path) -> None:
         wait_until(lambda: b'"s2"' in listing.read_bytes())
     with opened(folder) as store:
         assert [info.session_id for info in store.list_sessions()] == ["s2", "s1"]
+
+
+def test_the_index_is_not_written_meanwhile(folder: Path) -> None:
+    with opened(folder) as store:
+        store.save_session("s1", [])
+        assert len(store.list_sessions()) == 1
+        store.enable_persistence(enabled=False)
+        reached = Index(folder / ".sessionkeeper" / "index.db").recall().lsn
+        for number in range(5):
+            store.save_session(f"off-{number}", [])
+            assert len(store.list_sessions()) == 2 + number
+        assert Index(folder / ".sessionkeeper" / "index.db").recall().lsn == reached
+        store.enable_persistence()
+        assert len(store.list_sessions()) == 6
+        wait_until(lambda: Index(folder / ".sessionkeeper" / "index.db").recall().lsn > reached)
+
+
+def test_the_index_is_not_brought_up_to_date_when_the_store_is_closed_meanwhile(
+    folder: Path,
+) -> None:
+    index = Index(folder / ".sessionkeeper" / "index.db")
+    with opened(folder) as store:
+        store.save_session("s1", [])
+        assert len(store.list_sessions()) == 1
+        store.enable_persistence(enabled=False)
+        store.save_session("off", [])
+        reached = index.recall().lsn
+    assert index.recall().lsn == reached
+
+
+class _Noted:
+    """A backend that notes what it was asked to store, and may fail once, in the midst."""
+
+    def __init__(self, inner: Backend) -> None:
+        self._inner = inner
+        self.stored: list[int] = []
+        self.recoveries = 0
+        self.fails = False
+
+    def commit(self, batch: Sequence[Change]) -> None:
+        for change in batch:
+            self.stored.append(change.lsn if isinstance(change, Trash) else change.record.lsn)
+        self._inner.commit(batch)
+        if self.fails:
+            self.fails = False
+            raise CommitUncertain("half-way")
+
+    def recover(self) -> RecoveryReport:
+        self.recoveries += 1
+        return self._inner.recover()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+
+def test_it_is_stored_in_order_and_after_an_uncertain_commit_looked_for_first(
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(overlay, "BATCH", 4)
+    noted: list[_Noted] = []
+
+    def wrap(inner: Backend) -> Backend:
+        noted.append(_Noted(inner))
+        return cast("Backend", noted[-1])
+
+    with opened(folder, ("flat", "file"), inject=Injected(wrap_backend=wrap)) as store:
+        fill(store)
+        (backend,) = noted
+        store.enable_persistence(enabled=False)
+        expected = change_much(store)
+        store.append("saved", ["last of all"])
+        expected["saved"].append("last of all")
+        backend.stored.clear()
+        backend.fails = True
+        recoveries = backend.recoveries
+        store.enable_persistence()
+        assert backend.recoveries == recoveries + 1
+        assert len(backend.stored) == 12
+        # In order, so that no crash in between takes what was renamed; and nothing twice.
+        assert backend.stored == sorted(set(backend.stored))
+        assert contents(store) == expected
+
+
+def test_no_checkpoint_is_made_meanwhile(folder: Path, clock: FakeClock) -> None:
+    fs = FaultyFileSystem()
+    with opened(folder, inject=Injected(fs=fs, clock=clock)) as store:
+        fill(store)
+        store.append("left", ["in the journal"])
+        fs.fail(Fault("replace", OSError(errno.EACCES, "Permission denied"), times=100))
+        store.enable_persistence(enabled=False)
+        fs.heal()
+        calls = len(fs.calls)
+        store.append("left", ["in memory"])
+        clock.advance(600)
+        store.flush()
+        wait_until(lambda: not any(process.queued for process in store.processes()))
+        store.flush()
+        assert set(fs.calls[calls:]) <= {"read"}
+        store.enable_persistence()
+        store.checkpoint()
+        assert store.load_session("left").messages == [0, "in the journal", "in memory"]
 
 
 def test_an_event_loop_switches_it_too(folder: Path) -> None:

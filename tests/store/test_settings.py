@@ -335,7 +335,8 @@ def test_the_owner_takes_what_others_write(folder: Path, clock: FakeClock) -> No
         wait_until(lambda: store.config.max_sessions is None)
 
 
-@pytest.mark.parametrize("name", sorted(set(known()) - LIVE))
+# Persistence can be switched; see test_persistence.py.
+@pytest.mark.parametrize("name", sorted(set(known()) - LIVE - {"persistence"}))
 def test_what_counts_at_the_opening_is_refused_later(name: str, folder: Path) -> None:
     with SessionStore.open(folder, watch=False) as store:
         before = store.config
