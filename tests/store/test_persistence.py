@@ -194,6 +194,22 @@ def test_closing_meanwhile_loses_the_changes_and_says_how_many(folder: Path, kin
         assert contents(store) == stored
 
 
+def test_a_session_undeleted_meanwhile_gets_its_backups_when_it_is_stored(folder: Path) -> None:
+    with opened(folder) as store:
+        for name in ("before", "meanwhile"):
+            for turn in range(3):
+                store.save_session(name, [turn])
+        store.delete_session("before")
+        store.enable_persistence(enabled=False)
+        store.delete_session("meanwhile")
+        for name in ("before", "meanwhile"):
+            store.undelete_session(name)
+        store.enable_persistence()
+        for name in ("before", "meanwhile"):
+            assert [info.generation for info in store.backups(name)] == [2, 1]
+            assert store.load_session(name).messages == [2]
+
+
 def test_nothing_is_said_when_nothing_is_lost(folder: Path) -> None:
     with opened(folder) as store, EventLog(store) as log:
         store.enable_persistence(enabled=False)

@@ -84,9 +84,9 @@ class Checkpoints:
                 envelope.fail(StorageFailed("the medium refused a checkpoint"))
 
     def resume(self) -> None:
-        """Go on as before."""
+        """Go on as before; the journal may have become long at once."""
         self._paused = False
-        self.begin()
+        self.after_commit()
 
     def wait(self, envelope: Envelope) -> None:
         """Answer this envelope when all files are current and durable."""
