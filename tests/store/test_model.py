@@ -352,7 +352,11 @@ class StoreMachine(RuleBasedStateMachine):
         self.may_crash()
         session_id = data.draw(st.sampled_from(sorted(self.model)))
         self.on_the_disk()
-        self.store.flush()
+        # One that is under way could publish between our look at the file and our edit of it.
+        self.store.checkpoint()
+        more = data.draw(messages)
+        if more:
+            self.append(session_id, more, None)
         name = self.store._view._backend.file_name(key_of(*session_id))
         path = self.root / "store" / name
         fields = json.loads(path.read_bytes())
