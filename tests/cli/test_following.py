@@ -162,6 +162,7 @@ def test_every_kind_of_change_is_shown(run: Run, owner: SessionStore, steps: Ste
 
     assert result.exit_code == 130
     assert changes(result) == [("created", "s2"), ("changed", "s1"), ("gone", "s1")]
+    assert result.stderr.count("has the store open; it is only read") == 1
     assert result.stdout.splitlines()[0].split("\t")[3:] == ["1", "0", "active"]
     assert result.stdout.splitlines()[1].split("\t")[3:] == ["2", "4", ""]
 

@@ -302,6 +302,37 @@ def test_reading_changes_nothing_and_works_beside_a_live_owner(
         assert owner.append("refund", ["goes on"]).message_count == 7
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        *READING,
+        ["tail", "refund", "--no-follow"],
+        ["doctor"],
+        ["export", "refund", "-o", "refund.out"],
+        ["backups", "refund"],
+        ["config"],
+        ["cleanup", "--dry-run"],
+    ],
+    ids=lambda command: command[0],
+)
+def test_reading_beside_an_owner_says_so_and_alone_it_does_not(
+    run: Run,
+    filled: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    command: list[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with SessionStore.open(filled, watch=False):
+        beside = run("--path", filled, *command)
+
+    assert beside.exit_code == 0
+    assert beside.stderr.count("has the store open; it is only read") == 1
+    (tmp_path / "refund.out").unlink(missing_ok=True)
+    alone = run("--path", filled, *command)
+    assert (alone.exit_code, alone.stderr) == (0, "")
+
+
 def test_reading_sees_what_the_owner_has_saved(run: Run, filled: Path) -> None:
     with SessionStore.open(filled, watch=False) as owner:
         owner.append("greeting", ["of the owner"])

@@ -14,7 +14,7 @@ from sessionkeeper import presets
 from sessionkeeper.cli.failures import complain
 from sessionkeeper.cli.options import JsonOption
 from sessionkeeper.cli.output import Column, print_json, print_rows
-from sessionkeeper.cli.places import Place, on_any_store, require_store
+from sessionkeeper.cli.places import Place, on_any_store, require_store, say_who_owns
 from sessionkeeper.config import Config
 from sessionkeeper.errors import InvalidConfig
 from sessionkeeper.layout import Layout
@@ -77,6 +77,8 @@ def config(
     layers = _layers(place, preset)
     if place is not None and (changes or dropped):
         layers = _store(place, layers, changes, dropped)
+    elif place is not None:
+        say_who_owns(place)
     shown = {*changes, *dropped} or set(known())
     _print((row for row in _rows(place, layers) if row.setting in shown), as_json=as_json)
 

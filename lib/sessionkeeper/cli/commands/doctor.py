@@ -9,7 +9,7 @@ import typer
 from sessionkeeper.cli.failures import FAILED
 from sessionkeeper.cli.options import JsonOption
 from sessionkeeper.cli.output import Column, is_terminal, print_json, print_line, print_rows
-from sessionkeeper.cli.places import Place, on_store
+from sessionkeeper.cli.places import Place, on_store, say_who_owns
 from sessionkeeper.cli.progress import progress_bar
 from sessionkeeper.cli.text import count_of
 from sessionkeeper.storage.check import Finding, check_store
@@ -42,6 +42,7 @@ def doctor(
       sessionkeeper --path var/agent doctor --json | jq -r 'select(.severity == "damage").path'
     """
     root = place.root
+    say_who_owns(place)
     counted = _Counted(_findings(place))
     if as_json:
         for finding in counted:
