@@ -58,6 +58,7 @@ CAPTURE: Final = Preset(
         "AsyncSessionStore.load_all",
         "AsyncSessionStore.delete_session",
         "AsyncSessionStore.configure",
+        "AsyncSessionStore.enable_persistence",
     ),
 )
 
@@ -97,6 +98,7 @@ HISTORY: Final = Preset(
         "SessionStore.merge_recent",
         "SessionStore.cleanup",
         "SessionStore.configure",
+        "SessionStore.enable_persistence",
     ),
 )
 

@@ -108,6 +108,32 @@ def test_settings_are_changed_while_it_serves(folder: Path, tmp_path: Path) -> N
         assert server.end() == 0
 
 
+def test_what_is_not_to_be_stored_is_not(folder: Path, tmp_path: Path) -> None:
+    def files() -> set[str]:
+        return {path.name for path in folder.glob("*.json")}
+
+    with Program("history_server", folder, folder=tmp_path) as server:
+        browser = Browser(server)
+        browser.post("choose", "before", {"action_status": "selected"})
+        browser.post("configure", body={"persistence": False})
+        browser.post("choose", "private", {"action_status": "selected"})
+        assert browser.recent() == [("private", False), ("before", False)]
+        assert files() == {"before.json"}
+
+        browser.post("configure", body={"persistence": True})
+        assert files() == {"before.json", "private.json"}
+
+        browser.post("configure", body={"persistence": False})
+        browser.post("choose", "secret", {"action_status": "selected"})
+        server.kill()
+
+    with Program("history_server", folder, folder=tmp_path) as server:
+        assert Browser(server).recent() == [("private", False), ("before", False)]
+        server.signal(signal.SIGTERM)
+        assert server.end() == 0
+    assert files() == {"before.json", "private.json"}
+
+
 def test_no_more_than_100_and_none_older_than_3_days(folder: Path, clock: FakeClock) -> None:
     injected = Injected(clock=clock)
     with (
