@@ -81,7 +81,6 @@ def run(folder: Path, sessions: int) -> Iterator[Line]:
                 bare = bare or step.resident
                 yield Line(number, step, step.resident - bare)
                 if step.name == "write":
-                    child.kill()
                     break
 
 

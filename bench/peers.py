@@ -328,7 +328,7 @@ _PEERS = (
 APPENDING: tuple[PeerSpec, ...] = (_KEEPER, _UNWATCHED, _OS, *_PEERS, _ADK)
 # ADK cannot save a session: it takes each of its messages for itself, a fifth of a second in all.
 SAVING: tuple[PeerSpec, ...] = (_KEEPER, _UNWATCHED, _FILE, *_PEERS)
-SUSTAINING: tuple[PeerSpec, ...] = (_KEEPER, _UNWATCHED, _PER_FILE, _DISKCACHE)
+SUSTAINING: tuple[PeerSpec, ...] = (_KEEPER, _PER_FILE, _DISKCACHE)  # a minute each, and again
 LOADING: tuple[PeerSpec, ...] = (_KEEPER, *_PEERS, _ADK)
 # While others write.
 BUSY: tuple[PeerSpec, ...] = (_KEEPER, _PER_FILE, _SQLITE, _LMDB, _DISKCACHE, _AGENTS)

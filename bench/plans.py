@@ -34,10 +34,10 @@ class Scale:
 
 FULL = Scale(
     plans={
-        "memory": Plan(rounds=9, seconds=0.4, max_operations=1_000_000, warm_up=0.1),
-        "append": Plan(rounds=7, seconds=1.0, max_operations=30_000, warm_up=0.2),
-        "save": Plan(rounds=7, seconds=1.0, max_operations=6_000, warm_up=0.2),
-        "sustained": Plan(rounds=3, seconds=60.0, max_operations=600_000, warm_up=1.0),
+        "memory": Plan(rounds=7, seconds=0.4, max_operations=1_000_000, warm_up=0.1),
+        "append": Plan(rounds=5, seconds=1.0, max_operations=30_000, warm_up=0.2),
+        "save": Plan(rounds=5, seconds=1.0, max_operations=6_000, warm_up=0.2),
+        "sustained": Plan(rounds=2, seconds=60.0, max_operations=600_000, warm_up=1.0),
         "length": Plan(rounds=9, seconds=0.5, max_operations=2_000, warm_up=0.1),
         "open": Plan(
             rounds=3,
