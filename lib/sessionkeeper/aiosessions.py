@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
     from sessionkeeper.changing import Changing
     from sessionkeeper.config import Config
+    from sessionkeeper.engine.textsearch import Order
     from sessionkeeper.engine.watching import SessionChange, Watch
     from sessionkeeper.events import Event
     from sessionkeeper.receipts import Receipt
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
         BackupInfo,
         Changes,
         L,
+        MessageHit,
         Page,
         Session,
         SessionInfo,
@@ -416,6 +418,7 @@ class AsyncSessions:
         min_cost: float | None = None,
         max_cost: float | None = None,
         status: str | None = None,
+        text: str | None = None,
         limit: int | None = None,
         cursor: str | None = None,
     ) -> Page[SessionInfo]:
@@ -429,8 +432,39 @@ class AsyncSessions:
                 min_cost=min_cost,
                 max_cost=max_cost,
                 status=status,
+                text=text,
                 limit=limit,
                 cursor=cursor,
+            ),
+        )
+
+    async def search_messages(
+        self,
+        text: str,
+        *,
+        limit: int = 20,
+        order: Order = "newest",
+        tags: Iterable[str] = (),
+        all_tags: Iterable[str] = (),
+        after: date | datetime | None = None,
+        before: date | datetime | None = None,
+        min_cost: float | None = None,
+        max_cost: float | None = None,
+        status: str | None = None,
+    ) -> list[MessageHit]:
+        """The messages that hold all words of a text; see `SessionStore.search_messages`."""
+        return await self._run(
+            lambda: self._store.search_messages(
+                text,
+                limit=limit,
+                order=order,
+                tags=tags,
+                all_tags=all_tags,
+                after=after,
+                before=before,
+                min_cost=min_cost,
+                max_cost=max_cost,
+                status=status,
             ),
         )
 

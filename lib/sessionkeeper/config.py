@@ -57,6 +57,8 @@ class Config:
             notifications leave no trace.
         index_json: Whether `.sessionkeeper/index.json` lists the sessions for other programs. The
             store never goes by it; above 10,000 sessions there is none.
+        full_text: Whether the text of messages can be searched. It is kept in an index of its
+            own, `.sessionkeeper/text.db`; switched off, that is removed.
     """
 
     path: Path
@@ -83,6 +85,7 @@ class Config:
     watch: bool = True
     reconcile_interval: float = 60.0
     index_json: bool = False
+    full_text: bool = False
 
     def __post_init__(self) -> None:
         for name in ("retention_days", "max_sessions", "max_session_size"):
@@ -104,7 +107,7 @@ class Config:
             value = getattr(self, name)
             if type(value) is not int or value < 0:
                 raise InvalidConfig(f"{name} must be 0 or more, not {value!r}")
-        for name in ("persistence", "watch", "index_json"):
+        for name in ("persistence", "watch", "index_json", "full_text"):
             if type(getattr(self, name)) is not bool:
                 raise InvalidConfig(f"{name} must be True or False, not {getattr(self, name)!r}")
         _one_of("layout", self.layout, get_args(LayoutName))

@@ -278,6 +278,11 @@ class Layout:
         return self.private / "index.db"
 
     @property
+    def text_index(self) -> Path:
+        """What searches in texts are answered from; it can be deleted at any time."""
+        return self.private / "text.db"
+
+    @property
     def index_json(self) -> Path:
         """The list of sessions for other programs; here no session's name can be in its way."""
         return self.private / "index.json"

@@ -6,6 +6,7 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from sessionkeeper.engine.query import Query, position
+from sessionkeeper.engine.textsearch import search_messages, search_text
 from sessionkeeper.engine.validation import INTEGRITY, issues_of
 from sessionkeeper.errors import (
     SessionNotFound,
@@ -15,15 +16,17 @@ from sessionkeeper.layout import check_session_id
 from sessionkeeper.session import (
     merge_newest,
 )
+from sessionkeeper.storage.texts import Words
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from datetime import date, datetime
 
+    from sessionkeeper.engine.textsearch import Order
     from sessionkeeper.engine.validation import Validator
     from sessionkeeper.engine.values import Values
     from sessionkeeper.engine.view import View
-    from sessionkeeper.session import L, Page, Session, SessionInfo
+    from sessionkeeper.session import L, MessageHit, Page, Session, SessionInfo
 
 
 class Reading:
@@ -114,6 +117,7 @@ class Reading:
         min_cost: float | None = None,
         max_cost: float | None = None,
         status: str | None = None,
+        text: str | None = None,
         limit: int | None = None,
         cursor: str | None = None,
     ) -> Page[SessionInfo]:
@@ -127,11 +131,14 @@ class Reading:
             min_cost: Costing at least this.
             max_cost: Costing at most this.
             status: With this status.
+            text: With a message that holds all of these: words, "quoted phrases", beginnings of
+                words with a `*` behind them. Capitals and accents make no difference.
             limit: The size of a page; None for all.
             cursor: The `cursor` of the page before.
 
         Raises:
-            InvalidQuery: A naive datetime, a negative limit, a cursor that is not ours.
+            InvalidQuery: A naive datetime, a negative limit, a cursor that is not ours; a text
+                without a word in it, or one where `full_text` is off.
             IndexBehind: What was saved before is not in the index in time.
             TypeError: An unknown condition.
         """
@@ -145,7 +152,56 @@ class Reading:
             status=status,
             namespace=self._namespace,
         )
+        if text is not None:
+            return search_text(self._view, query, Words.of(text), limit, cursor)
         return self._view.search(query, limit, cursor)
+
+    def search_messages(
+        self,
+        text: str,
+        *,
+        limit: int = 20,
+        order: Order = "newest",
+        tags: Iterable[str] = (),
+        all_tags: Iterable[str] = (),
+        after: date | datetime | None = None,
+        before: date | datetime | None = None,
+        min_cost: float | None = None,
+        max_cost: float | None = None,
+        status: str | None = None,
+    ) -> list[MessageHit]:
+        """The messages that hold all words of a text, in the sessions that meet every condition.
+
+        Args:
+            text: See `search`.
+            limit: How many, at most 1,000.
+            order: `newest`: of the session changed last the last message first, and so on.
+                `rank`: the best match first (BM25), among the 1,000 newest messages that match,
+                and 32 Mi characters of them.
+            tags: See `search`, as all that follow.
+            all_tags: With all of these.
+            after: Changed at or after; a date is midnight UTC.
+            before: Changed before; a date is midnight UTC.
+            min_cost: Costing at least this.
+            max_cost: Costing at most this.
+            status: With this status.
+
+        Raises:
+            InvalidQuery: A condition that cannot be understood, a text without a word in it, or
+                `full_text` is off.
+            IndexBehind: What was saved before is not in the text index in time.
+        """
+        query = Query.of(
+            tags=tags,
+            all_tags=all_tags,
+            after=after,
+            before=before,
+            min_cost=min_cost,
+            max_cost=max_cost,
+            status=status,
+            namespace=self._namespace,
+        )
+        return search_messages(self._view, query, Words.of(text), limit, order)
 
     def get_recent(self, limit: int = 5) -> Page[SessionInfo]:
         """The sessions changed last, whatever their status."""

@@ -107,6 +107,22 @@ class SessionInfo:
         return key_of(self.namespace, self.session_id)
 
 
+@dataclass(frozen=True, slots=True)
+class MessageHit:
+    """A message that holds what was looked for.
+
+    Attributes:
+        info: The metadata of its session.
+        number: Which of the session's messages it is, counted from 0.
+        snippet: What stands around the words, each of them between `«` and `»`; `…` stands for
+            what was left out, a space for whatever separates words.
+    """
+
+    info: SessionInfo
+    number: int
+    snippet: str
+
+
 def iso_text(moment: datetime) -> str:
     """An aware instant as ISO 8601 in UTC, with microseconds and `Z`, as files have it."""
     if moment.tzinfo is not UTC:  # asked first, for it nearly always is

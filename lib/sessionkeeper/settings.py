@@ -37,6 +37,7 @@ LIVE: Final = frozenset(
         "max_backups",
         "checkpoint_interval",
         "checkpoint_bytes",
+        "full_text",
     }
 )
 

@@ -262,7 +262,7 @@ class SessionStore(Changing):
         def look_again(session_id: str) -> None:
             view.reconciled(reader.reconcile([reader.file_name(session_id)], view.lsn))
 
-        view = View(reader, cache, config.call_timeout, look_again)
+        view = View(reader, cache, config.call_timeout, look_again, reads_texts=True)
         report = reader.recover()
         for problem in report.problems:
             logger.warning("%s: %s: %s", problem.kind, problem.path, problem.detail)

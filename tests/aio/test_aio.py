@@ -16,6 +16,7 @@ from sessionkeeper import (
     AsyncSessionStore,
     Conflict,
     CountSessions,
+    InvalidQuery,
     InvalidValue,
     SaveSession,
     SessionExists,
@@ -48,6 +49,23 @@ def run(request: pytest.FixtureRequest) -> Callable[[Scenario], Any]:
         return asyncio.run(main())
 
     return on_asyncio
+
+
+def test_texts_are_searched(run: Callable[[Scenario], Any], folder: Path) -> None:
+    async def scenario() -> None:
+        async with await AsyncSessionStore.open(folder, watch=False, full_text=True) as store:
+            await store.save_session("s1", ["Refund my flight"], tags=["a"])
+            await store.scope("team").save_session("s2", ["refund"])
+            assert [info.session_id for info in await store.search(text="refund fl*")] == ["s1"]
+            (hit,) = await store.search_messages("refund", tags=["a"], order="rank")
+            assert (hit.info.session_id, hit.number) == ("s1", 0)
+            assert hit.snippet == "«Refund» my flight"
+            (other,) = await store.scope("team").search_messages("refund")
+            assert other.info.session_id == "s2"
+            with pytest.raises(InvalidQuery):
+                await store.search(text="")
+
+    run(scenario)
 
 
 def test_every_method_works(run: Callable[[Scenario], Any], folder: Path) -> None:

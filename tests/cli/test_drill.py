@@ -387,6 +387,7 @@ def test_a_demo_with_a_path_keeps_its_folder(run: Run, folder: Path) -> None:
         "store",
         "checkpointer",
         "indexer",
+        "texts",
         "watcher",
     ]
     assert "ready, epoch 2, 1 restarts" in tree

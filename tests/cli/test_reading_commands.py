@@ -107,6 +107,10 @@ def test_a_limit_of_nothing_shows_nothing_and_one_below_is_refused(run: Run, fil
         (["--before", "2020-01-01"], []),
         (["--before", "2920-01-01T00:00:00+02:00"], ["refund", "empty", "greeting"]),
         (["--tag", "nobody"], []),
+        (["--text", "refund pleas*"], ["refund"]),
+        (["--text", "HI"], ["greeting"]),
+        (["--text", '"that is"', "--tag", "b"], []),
+        (["--text", "assistant", "--status", "completed"], ["refund"]),
     ],
 )
 def test_sessions_are_found(
@@ -154,7 +158,7 @@ def test_a_time_that_is_none_is_refused(
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--cursor", "mine"], ["--min-cost", "nan"], ["--tag", " "]],
+    [["--cursor", "mine"], ["--min-cost", "nan"], ["--tag", " "], ["--text", '"open']],
 )
 def test_what_the_library_refuses_is_said_without_a_traceback(
     run: Run,

@@ -16,9 +16,10 @@ from sessionkeeper import IndexBehind, SaveSession, SessionStore, StoreClosed
 from sessionkeeper.engine import catalog as catalog_module
 from sessionkeeper.engine import view as view_module
 from sessionkeeper.engine.query import Query, select
-from sessionkeeper.processes import indexer as indexer_module
+from sessionkeeper.processes import writer as writer_module
 from sessionkeeper.processes.indexer import Indexer, Indexing
-from sessionkeeper.storage.index import Index, IndexFailed
+from sessionkeeper.storage.database import IndexFailed
+from sessionkeeper.storage.index import Index
 from sessionkeeper.testing import (
     EventLog,
     FakeClock,
@@ -135,7 +136,7 @@ def test_what_comes_while_it_writes_is_collected_first(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Else it would never rest under load, and write every change of a session by itself."""
-    monkeypatch.setattr(indexer_module, "COLLECT", 1000.0)
+    monkeypatch.setattr(writer_module, "COLLECT", 1000.0)
     more: list[bool] = []
     step, write = Indexing.step, Index.write
 
@@ -413,7 +414,7 @@ def test_a_medium_that_refuses_the_index_hurts_nobody(
             assert catalog_of(store).after("", 1) is None
             wait_until(lambda: indexer_of(store).info().queued == 0)
             assert len(tries) <= 3, "it is not tried all the time"
-        clock.advance(indexer_module.RETRY)
+        clock.advance(writer_module.RETRY)
         wait_until(lambda: agrees(store))
 
 

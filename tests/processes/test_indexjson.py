@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from sessionkeeper import InvalidConfig, SessionStore
-from sessionkeeper.processes.indexer import LIST, RETRY
+from sessionkeeper.processes.indexer import LIST
+from sessionkeeper.processes.writer import RETRY
 from sessionkeeper.storage.platform import FileSystem
 from sessionkeeper.testing import FakeClock, Injected, wait_until
 

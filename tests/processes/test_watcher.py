@@ -193,7 +193,9 @@ def store_children(store: SessionStore) -> list[Any]:
 def test_the_watcher_can_be_switched_off(folder: Path) -> None:
     with SessionStore.open(folder, watch=False) as store:
         names = [ref.name for ref in store_children(store)]
-        assert names == [f"sessionkeeper.{name}" for name in ("store", "checkpointer", "indexer")]
+        assert names == [
+            f"sessionkeeper.{name}" for name in ("store", "checkpointer", "indexer", "texts")
+        ]
 
 
 def test_a_file_with_a_hostile_id_reaches_nothing(

@@ -21,12 +21,13 @@ from sessionkeeper.engine.catalog import Catalog
 from sessionkeeper.engine.query import Query, select
 from sessionkeeper.engine.view import View
 from sessionkeeper.processes.indexer import Indexing
-from sessionkeeper.storage import index as index_module
+from sessionkeeper.storage import database as database_module
 from sessionkeeper.storage import platform as platform_module
 from sessionkeeper.storage.backend import RecoveryReport
+from sessionkeeper.storage.database import IndexFailed
 from sessionkeeper.storage.documents import Record, Request, decode_record, encode_record
 from sessionkeeper.storage.examine import Known
-from sessionkeeper.storage.index import Entry, Index, IndexFailed
+from sessionkeeper.storage.index import Entry, Index
 from sessionkeeper.storage.memory import MemoryBackend
 from sessionkeeper.storage.platform import FileSystem, Signature
 from sessionkeeper.testing import FakeClock
@@ -315,7 +316,7 @@ def test_a_query_that_does_not_end_is_not_waited_for_for_ever(
     index: Index,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(index_module, "_PATIENCE", 0.01)
+    monkeypatch.setattr(database_module, "PATIENCE", 0.01)
     with index._borrowed(), pytest.raises(IndexFailed, match="not ended"):
         index.discard()
     assert index.path.exists()

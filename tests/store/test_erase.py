@@ -17,7 +17,10 @@ from sessionkeeper import (
     SessionNotFound,
     SessionStore,
     StorageFailed,
+    UnreadFailures,
 )
+from sessionkeeper.storage.database import IndexFailed
+from sessionkeeper.storage.fulltext import FullText
 from sessionkeeper.storage.platform import FileSystem
 from sessionkeeper.testing import EventLog, Fault, FaultyFileSystem, Injected, crash_actor
 
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
 
 ID = "patient-4711-zebra"
 SECRET = "quagga-in-the-waiting-room"  # noqa: S105 - what must not be found
+WORD = "quagga"  # as a text index cuts it out
 LEVELS = pytest.mark.parametrize("durability", ["journal", "file", "os"])
 Level = Literal["journal", "file", "os"]
 
@@ -42,7 +46,9 @@ def traces(folder: Path) -> list[str]:
             found.append(f"name {path}")
         if path.is_file():
             content = path.read_bytes()
-            found += [f"{word} in {path}" for word in (ID, SECRET) if word.encode() in content]
+            found += [
+                f"{word} in {path}" for word in (ID, SECRET, WORD) if word.encode() in content
+            ]
     return found
 
 
@@ -89,6 +95,79 @@ def test_nothing_is_left(folder: Path, durability: Level) -> None:
         assert store.load_session("other-119").messages == ["kept", 119]
         assert ID not in store
     assert traces(folder) == []
+
+
+def in_text_index(folder: Path) -> list[str]:
+    return [trace for trace in traces(folder) if "text.db" in trace]
+
+
+@LEVELS
+def test_nothing_is_left_in_the_text_index(folder: Path, durability: Level) -> None:
+    more: dict[str, Any] = {"durability": durability, "full_text": True, "watch": False}
+    with SessionStore.open(folder, **more) as store:
+        lived_in(store)
+        assert [info.session_id for info in store.search(text=WORD)] == [ID]
+        assert len(in_text_index(folder)) > 2
+        store.erase_session(ID, timeout=30)
+        assert traces(folder) == []
+        assert list(store.search(text=WORD)) == []
+        assert len(store.search(text="kept")) == 120
+        store.append(ID, [SECRET])
+        assert len(store.search(text=WORD)) == 1
+        store.delete_session(ID)
+        assert list(store.search(text=WORD)) == [], "what is in the trash is not found"
+        assert len(in_text_index(folder)) > 0
+        store.erase_session(ID, timeout=30)
+        assert traces(folder) == []
+    assert traces(folder) == []
+    with SessionStore.open(folder, **more) as store:
+        assert len(store.search(text="kept")) == 120
+    assert traces(folder) == []
+
+
+def test_a_text_index_that_cannot_be_cleaned_in_time_goes_whole(
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Closing does not wait for it, and the text index is made anew by the next opening."""
+    asked = threading.Event()
+
+    def refuse(_: FullText) -> None:
+        asked.set()
+        raise IndexFailed("a query is under way", passing=True)
+
+    monkeypatch.setattr(FullText, "scrub", refuse)
+    store = SessionStore.open(folder, full_text=True, watch=False)
+    lived_in(store)
+    assert len(store.search(text=WORD)) == 1
+    receipt = store.tell(EraseSession(ID))
+    assert asked.wait(10)
+    assert not receipt.done()
+    with pytest.raises(UnreadFailures):  # the caller is not told that it was done
+        store.close()
+    assert traces(folder) == []
+    monkeypatch.undo()
+    with SessionStore.open(folder, full_text=True, watch=False) as store:
+        assert len(store.search(text="kept")) == 120
+    assert traces(folder) == []
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_a_text_index_that_is_switched_off_holds_nothing(
+    folder: Path,
+    before: bool,  # noqa: FBT001 - a case
+) -> None:
+    with SessionStore.open(folder, full_text=True, watch=False) as store:
+        lived_in(store)
+        assert len(store.search(text=WORD)) == 1
+        if before:
+            store.configure(full_text=False)
+            store.erase_session(ID)
+        else:
+            store.tell(EraseSession(ID))
+            store.configure(full_text=False)
+            store.erase_session(ID)
+        assert traces(folder) == []
 
 
 def test_what_was_set_aside_goes_too(folder: Path) -> None:

@@ -725,8 +725,8 @@ def test_the_supervision_tree_can_be_looked_at(folder: Path) -> None:
         crash_actor(store)
         store.flush()
         wait_until(lambda: {process.state for process in store.processes()} == {"ready"})
-        processes = _, actor, _, _, watcher = store.processes()
-        names = ["supervisor", "store", "checkpointer", "indexer", "watcher"]
+        processes = _, actor, _, _, _, watcher = store.processes()
+        names = ["supervisor", "store", "checkpointer", "indexer", "texts", "watcher"]
         assert [process.name for process in processes] == names
         assert (actor.epoch, actor.restarts) == (2, 1)
         assert "InjectedCrash" in str(actor.last_exit)

@@ -12,7 +12,7 @@ from sessionkeeper.keys import namespace_of
 from sessionkeeper.session import Page, SessionInfo, check_tags
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from sessionkeeper.storage.documents import Record
 
@@ -103,13 +103,24 @@ def select(
     below = position(limit, cursor)
     if limit == 0:
         return Page([], cursor)
-    matching = (
-        record
-        for record in newest_first
-        if (below is None or (record.lsn, record.session_id) < below) and query.matches(record)
-    )
     more = None if limit is None else limit + 1
-    return newest_page(list(islice(matching, more)), limit)
+    return newest_page(list(islice(matching(newest_first, query, below), more)), limit)
+
+
+def matching(
+    newest_first: Iterable[Record],
+    query: Query,
+    below: tuple[int, str] | None,
+) -> Iterator[Record]:
+    """Those that match, and come behind where a page begins."""
+    for record in newest_first:
+        if is_below(record, below) and query.matches(record):
+            yield record
+
+
+def is_below(record: Record, below: tuple[int, str] | None) -> bool:
+    """Whether a session comes behind where a page begins."""
+    return below is None or (record.lsn, record.session_id) < below
 
 
 def newest_page(found: Sequence[Record], limit: int | None) -> Page[SessionInfo]:

@@ -18,9 +18,11 @@ from sessionkeeper.storage.backend import Put, RecoveryReport, Trash
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
+    from sessionkeeper.engine.backlog import Backlog
     from sessionkeeper.engine.cache import SessionCache
     from sessionkeeper.engine.catalog import Catalog
     from sessionkeeper.engine.query import Query
+    from sessionkeeper.engine.texts import Texts
     from sessionkeeper.session import BackupInfo, Page, SessionInfo
     from sessionkeeper.storage.backend import Backend, Change, Reconciled
     from sessionkeeper.storage.documents import Document, Record
@@ -43,6 +45,12 @@ class View:
             folder looks into it and publishes what it finds.
         catalog: Is told of all that becomes visible, and asked for lists of sessions; None: there
             is no index.
+        texts: Is told, too, and asked for what messages hold; None: there is no text index.
+        reads_texts: Whether the sessions themselves are looked through where there is none.
+
+    Attributes:
+        texts: See above.
+        reads_texts: See above.
     """
 
     def __init__(
@@ -52,9 +60,14 @@ class View:
         timeout: float,
         suspect: Callable[[str], None],
         catalog: Catalog | None = None,
+        *,
+        texts: Texts | None = None,
+        reads_texts: bool = False,
     ) -> None:
         self._suspect = suspect
         self._catalog = catalog
+        self.texts = texts
+        self.reads_texts = reads_texts
         self.cache = cache
         self.last_recovery = RecoveryReport()
         self._backend = backend
@@ -88,9 +101,9 @@ class View:
                 changed[session_id] = None
             for session_id in changed:
                 self.cache.discard(session_id)
-            if self._catalog is not None:
-                self._catalog.note(changed.items(), report.lsn)
-                self._catalog.rouse()
+            for backlog in self._backlogs():
+                backlog.note(changed.items(), report.lsn)
+                backlog.rouse()
             self._records = {record.session_id: record for record in records}
             self._counts = Counter(map(namespace_of, self._records))
             self._lsn = max(self._lsn, report.lsn)
@@ -114,6 +127,8 @@ class View:
             self._lsn = max(self._lsn, lsn)
             if self._catalog is not None:
                 self._catalog.note(map(_noted, batch), lsn)
+            if self.texts is not None:
+                self.texts.note_changes(batch, lsn)
             self._changed.notify_all()
 
     def use(self, backend: Backend) -> None:
@@ -124,13 +139,13 @@ class View:
     def wait_at_most(self, seconds: float) -> None:
         """From now on reads wait so long for a recovery, and queries for the index."""
         self._timeout = seconds
-        if self._catalog is not None:
-            self._catalog.wait_at_most(seconds)
+        for backlog in self._backlogs():
+            backlog.wait_at_most(seconds)
 
     def make_room(self) -> None:
-        """Wait, for a short time, if the index is too far behind what is published."""
-        if self._catalog is not None:
-            self._catalog.make_room()
+        """Wait, for a short time, if an index is too far behind what is published."""
+        for backlog in self._backlogs():
+            backlog.make_room()
 
     def reconciled(self, found: Reconciled) -> None:
         """Show what was changed by hand."""
@@ -141,10 +156,10 @@ class View:
                 self.cache.discard(record.session_id)
                 self._show(record)
             self._lsn = max(self._lsn, found.lsn)
-            if self._catalog is not None:
-                gone = dict.fromkeys(found.vanished)
-                self._catalog.note(gone.items(), found.lsn)
-                self._catalog.note(((r.session_id, r) for r in found.records), found.lsn)
+            changed: dict[str, Record | None] = dict.fromkeys(found.vanished)
+            changed.update((record.session_id, record) for record in found.records)
+            for backlog in self._backlogs():
+                backlog.note(changed.items(), found.lsn)
             self._changed.notify_all()
 
     def close(self) -> None:
@@ -155,6 +170,12 @@ class View:
             self._counts = Counter()
             self.cache.clear()
             self._changed.notify_all()
+
+    def _backlogs(self) -> Iterator[Backlog]:
+        if self._catalog is not None:
+            yield self._catalog
+        if self.texts is not None:
+            yield self.texts
 
     def _show(self, record: Record) -> None:
         if self._records.pop(record.session_id, None) is None:

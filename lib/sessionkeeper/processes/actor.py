@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from sessionkeeper.clock import Clock, SteadyClock
     from sessionkeeper.config import Config
     from sessionkeeper.engine import commands
-    from sessionkeeper.engine.catalog import Catalog
+    from sessionkeeper.engine.backlog import Backlog
     from sessionkeeper.engine.view import View
     from sessionkeeper.otp import Envelope, ServerRef, Timer
     from sessionkeeper.processes.checkpoints import Checkpoints
@@ -121,7 +121,7 @@ class ActorParts:
             files that are not as published; None without a journal.
         discard_body: Removes the staged messages of a version that will not be made.
         checkpointer: Does the slow parts of checkpoints; None without a journal.
-        catalog: The way into the index; None without one.
+        backlogs: The ways into the index and the text index; none without these.
         sync: Makes durable what was committed, at an interval; None if each commit does.
     """
 
@@ -134,7 +134,7 @@ class ActorParts:
     events: EventBus
     checkpoints: Callable[[Callable[[Sequence[str]], object]], Checkpoints] | None = None
     checkpointer: ServerRef | None = None
-    catalog: Catalog | None = None
+    backlogs: tuple[Backlog, ...] = ()
     sync: Callable[[], None] | None = None
     discard_body: Callable[[Body], None] = lambda _: None
 
@@ -162,7 +162,7 @@ class SessionStoreActor(GenServer):
         self._report: RecoveryReport | None = None
         self._ahead = timedelta()
         self._timers: list[Timer] = []
-        self._erasures = Erasures(lambda: self.ref, parts.checkpointer, parts.catalog)
+        self._erasures = Erasures(lambda: self.ref, parts.checkpointer, parts.backlogs)
         self._checkpoints = parts.checkpoints and parts.checkpoints(self._suspect)
 
     # --- life -------------------------------------------------------------------------------

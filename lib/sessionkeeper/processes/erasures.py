@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 from sessionkeeper.processes.checkpointer import Fence
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
-    from sessionkeeper.engine.catalog import Catalog
+    from sessionkeeper.engine.backlog import Backlog
     from sessionkeeper.otp import Envelope, ServerRef
     from sessionkeeper.session import Erased
 
 
 @dataclass(frozen=True, slots=True)
 class Scrubbed:
-    """To the actor: the index holds nothing of it any more."""
+    """To the actor: an index holds nothing of it any more."""
 
     number: int
 
@@ -25,26 +25,28 @@ class Scrubbed:
 class Erasures:
     """Answers whoever asked for an erasure when nobody holds a byte of the session any more.
 
-    The checkpointer may be writing a file of it, which is removed when it is ready; the index
-    is cleaned by the indexer. Lives and dies with an incarnation of the actor.
+    The checkpointer may be writing a file of it, which is removed when it is ready; the indices
+    are cleaned by their writers. Lives and dies with an incarnation of the actor.
 
     Args:
         actor: Who is told.
         checkpointer: Who may still be writing; None without a journal.
-        catalog: The way into the index; None without one.
+        backlogs: The ways into the index and the text index; none without these.
     """
 
     def __init__(
         self,
         actor: Callable[[], ServerRef],
         checkpointer: ServerRef | None,
-        catalog: Catalog | None,
+        backlogs: Sequence[Backlog],
     ) -> None:
         self._actor = actor
         self._checkpointer = checkpointer
-        self._catalog = catalog
+        self._backlogs = backlogs
         self._number = 0
         self._waiting: dict[int, tuple[Envelope, Erased]] = {}
+        # How many indices hold something of it still.
+        self._unclean: dict[int, int] = {}
 
     def finish(self, envelope: Envelope, erased: Erased) -> None:
         """Answer this envelope when all is gone."""
@@ -65,14 +67,24 @@ class Erasures:
         if number not in self._waiting:
             return
         _, erased = self._waiting[number]
-        if self._catalog is None:
-            self.scrubbed(number)
+        if number in self._unclean:
             return
+        self._unclean[number] = len(self._backlogs)
+        if not self._backlogs:
+            self._answer(number)
         actor = self._actor()
-        self._catalog.scrub(erased.key, lambda: actor.post(Scrubbed(number)))
+        for backlog in self._backlogs:
+            backlog.scrub(erased.key, lambda: actor.post(Scrubbed(number)))
 
     def scrubbed(self, number: int) -> None:
-        """The index holds nothing of it any more."""
+        """One index holds nothing of it any more."""
+        if number in self._unclean:
+            self._unclean[number] -= 1
+            if not self._unclean[number]:
+                self._answer(number)
+
+    def _answer(self, number: int) -> None:
+        del self._unclean[number]
         waiting = self._waiting.pop(number, None)
         if waiting is not None:
             envelope, erased = waiting

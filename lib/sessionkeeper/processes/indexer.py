@@ -5,31 +5,23 @@ from __future__ import annotations
 import contextlib
 import time
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
-from sessionkeeper.events import Event, logger
-from sessionkeeper.otp import GenServer
-from sessionkeeper.storage.index import Entry, IndexFailed
+from sessionkeeper.events import logger
+from sessionkeeper.processes.writer import ENDED, FINISH, RETRY, Writer, Writing
+from sessionkeeper.storage.database import IndexFailed
+from sessionkeeper.storage.index import Entry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from sessionkeeper.engine.catalog import Catalog
     from sessionkeeper.engine.view import View
+    from sessionkeeper.events import Event
     from sessionkeeper.storage.documents import Record
     from sessionkeeper.storage.index import Row
     from sessionkeeper.storage.indexjson import IndexJson
     from sessionkeeper.storage.platform import Signature
-
-# Seconds in which changes are collected, unless somebody waits for them: a session that changes
-# again and again is written once.
-COLLECT = 0.05
-
-# Seconds that closing spends at most on what is not in the index yet; it is found again.
-FINISH = 5.0
-
-# Seconds until an index that cannot be written is tried again.
-RETRY = 30.0
 
 # Seconds between two writings of the index.json at least.
 LIST = 1.0
@@ -38,27 +30,12 @@ LIST = 1.0
 CHUNK = 1000
 
 
-_ENDED: Final = object()
-
-
-class Look:
-    """To the indexer: somebody waits, or there is much to write."""
-
-
-class LookSoon:
-    """To the indexer: there is something to write, and nobody waits for it."""
-
-
 class ListSessions:
     """A word to the indexer itself: write the index.json."""
 
 
-class GoOn:
-    """A word to the indexer itself: there is more to do."""
-
-
-class Indexing:
-    """What the indexer does, piece by piece; belongs to the root, so that closing can end it.
+class Indexing(Writing):
+    """Writes what was published into the index, and the index.json.
 
     Args:
         catalog: What is to be written, and where.
@@ -68,6 +45,8 @@ class Indexing:
         listing: The index.json; None if there is to be none.
     """
 
+    NAME = "the index"
+
     def __init__(
         self,
         catalog: Catalog,
@@ -76,49 +55,14 @@ class Indexing:
         tell: Callable[[Event], None],
         listing: IndexJson | None = None,
     ) -> None:
+        super().__init__(catalog, catalog.index, tell)
         self._catalog = catalog
         self._index = catalog.index
         self._view = view
         self._published = published
-        self._tell = tell
         self._listing = listing
         # Whether the index.json may lack something.
         self.listing_is_due = False
-        self._comparison: Iterator[None] = iter(())
-        self._failures = 0
-
-    def step(self) -> bool:
-        """Do one piece of work.
-
-        Returns:
-            Whether there is more to do now.
-
-        Raises:
-            IndexFailed: The index cannot be used; it is to be tried again after a while.
-        """
-        with self._catalog.writing:
-            if self._catalog.paused:
-                self._comparison = iter(())
-                return False
-            return self._tried()
-
-    def _tried(self) -> bool:
-        try:
-            return self._step()
-        except Exception as error:
-            # Whatever it is: an index that cannot be written must not bring the store down.
-            self._catalog.give_up()
-            self._comparison = iter(())
-            self._failures += 1
-            if not isinstance(error, IndexFailed):
-                logger.exception("the index was given up")
-            elif error.passing:
-                raise
-            self._tell(Event("damaged", None, f"the index is made anew: {error}", self._index.path))
-            self._index.discard()
-            if self._failures > 1:
-                raise IndexFailed(f"it failed again: {error}") from error
-            return True
 
     def finish(self) -> None:
         """Do what is left, when nobody else does; not for ever, because someone waits for it."""
@@ -158,7 +102,7 @@ class Indexing:
                 return False
             self.listing_is_due = self._listing is not None
             self._comparison = self._compare(*seen)
-        if next(self._comparison, _ENDED) is not _ENDED:
+        if next(self._comparison, ENDED) is not ENDED:
             return True
         noted = self._catalog.take()
         if noted is None:
@@ -228,11 +172,8 @@ class Indexing:
         return filed is not None and filed == (row.stem, row.signature)
 
 
-class Indexer(GenServer):
-    """Writes in a thread of its own what was published.
-
-    It keeps nothing that could be lost: what another incarnation had taken and not written is
-    found by comparing the index with the view, with which each begins.
+class Indexer(Writer):
+    """The writer of the index, which writes the index.json too, less often.
 
     Args:
         indexing: What it does.
@@ -240,46 +181,23 @@ class Indexer(GenServer):
     """
 
     def __init__(self, indexing: Indexing, catalog: Catalog) -> None:
-        super().__init__()
+        super().__init__(indexing, catalog)
         self._indexing = indexing
-        self._catalog = catalog
-        self._going_on = False
         self._listing_set = False
 
-    def handle_continue(self) -> None:
-        """Compare the index with what there is, as soon as that is known."""
-        ref = self.ref
-        self._catalog.attend(lambda urgent: ref.post(Look() if urgent else LookSoon()))
-        self._go()
-
     def handle_info(self, message: Any) -> None:
-        """Take the catalog's word, or its own."""
-        match message:
-            case LookSoon():
-                self.send_after(COLLECT, Look())
-            case Look():
-                if not self._going_on:
-                    self._go()
-            case GoOn():
-                self._go()
-            case ListSessions():
-                self._listing_set = False
-                if self._indexing.listing_is_due and not self._indexing.list_sessions():
-                    self._list_in(RETRY)
-            case _:
-                super().handle_info(message)
+        """Take its own word for the index.json, or see `Writer.handle_info`."""
+        if not isinstance(message, ListSessions):
+            super().handle_info(message)
+            return
+        self._listing_set = False
+        if self._indexing.listing_is_due and not self._indexing.list_sessions():
+            self._list_in(RETRY)
 
     def _go(self) -> None:
-        self._going_on = False
-        try:
-            self._going_on = self._indexing.step()
-        except IndexFailed as error:
-            logger.warning("the index cannot be written now, queries do without: %s", error)
-            self.send_after(RETRY, Look())
+        super()._go()
         if self._indexing.listing_is_due:
             self._list_in(LIST)
-        if self._going_on:
-            self.ref.post(GoOn())
 
     def _list_in(self, seconds: float) -> None:
         if not self._listing_set:

@@ -8,9 +8,9 @@ from sessionkeeper.events import Event, logger
 from sessionkeeper.storage.overlay import Overlay
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
-    from sessionkeeper.engine.catalog import Catalog
+    from sessionkeeper.engine.backlog import Backlog
     from sessionkeeper.engine.view import View
     from sessionkeeper.storage.backend import Backend
 
@@ -22,18 +22,18 @@ class Persistence:
 
     Args:
         stored: The backend that writes.
-        catalog: The way into the index; None without one.
+        backlogs: The ways into the index and the text index; none without these.
         publish: Where events go.
     """
 
     def __init__(
         self,
         stored: Backend,
-        catalog: Catalog | None,
+        backlogs: Sequence[Backlog],
         publish: Callable[[Event], None],
     ) -> None:
         self._stored = stored
-        self._catalog = catalog
+        self._backlogs = backlogs
         self._publish = publish
         self._overlay: Overlay | None = None
 
@@ -54,8 +54,8 @@ class Persistence:
 
     def disable(self, view: View) -> None:
         """From now on changes stay in memory."""
-        if self._catalog is not None:
-            self._catalog.pause()
+        for backlog in self._backlogs:
+            backlog.pause()
         seen = view.snapshot(lambda: 0)
         if seen is None:
             raise AssertionError("the actor has recovered, or it would not be here")
@@ -77,8 +77,8 @@ class Persistence:
         self._overlay.save()
         self._overlay = None
         view.use(self._stored)
-        if self._catalog is not None:
-            self._catalog.resume()
+        for backlog in self._backlogs:
+            backlog.resume()
         self._publish(Event("persistent", detail=f"{count} sessions were written"))
 
     def drop(self) -> None:

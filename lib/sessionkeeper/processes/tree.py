@@ -16,6 +16,7 @@ from sessionkeeper.clock import Clock, SteadyClock, SystemClock
 from sessionkeeper.engine.cache import SessionCache
 from sessionkeeper.engine.catalog import Catalog
 from sessionkeeper.engine.commands import PreparedSave
+from sessionkeeper.engine.texts import Texts
 from sessionkeeper.engine.view import View
 from sessionkeeper.errors import StoreClosed, StoreDamaged
 from sessionkeeper.events import Event, EventBus, logger
@@ -34,12 +35,16 @@ from sessionkeeper.processes.checkpoints import Checkpoints
 from sessionkeeper.processes.indexer import Indexer, Indexing
 from sessionkeeper.processes.persistence import Persistence
 from sessionkeeper.processes.settings import StoreSettings
+from sessionkeeper.processes.texts import TextIndexing
 from sessionkeeper.processes.watcher import FolderWatcher
+from sessionkeeper.processes.writer import Writer
 from sessionkeeper.storage.check import check
 from sessionkeeper.storage.configfile import ConfigFile
+from sessionkeeper.storage.database import IndexFailed
 from sessionkeeper.storage.file import FileBackend
 from sessionkeeper.storage.folder import SessionFolder, prepare_folders
-from sessionkeeper.storage.index import Index, IndexFailed
+from sessionkeeper.storage.fulltext import FullText
+from sessionkeeper.storage.index import Index
 from sessionkeeper.storage.indexjson import IndexJson
 from sessionkeeper.storage.journaled import JournaledBackend
 from sessionkeeper.storage.lock import FolderLock
@@ -55,6 +60,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from sessionkeeper.config import Config
+    from sessionkeeper.engine.backlog import Backlog
     from sessionkeeper.engine.commands import Prepared
     from sessionkeeper.otp import ExitReason, SupervisorRef
     from sessionkeeper.otp.timer import Timer
@@ -162,6 +168,9 @@ class StoreTree:
         self._catalog: Catalog | None = None
         self._indexing: Indexing | None = None
         self._indexer = ServerRef("sessionkeeper.indexer", timers=self.clock)
+        self._texts: Texts | None = None
+        self._text_indexing: TextIndexing | None = None
+        self._text_indexer = ServerRef("sessionkeeper.texts", timers=self.clock)
         self._terminal = threading.Event()
         self._nonce = secrets.token_hex(6)
         self._numbers = itertools.count(1)
@@ -192,9 +201,12 @@ class StoreTree:
                 config.call_timeout,
                 self._suspect,
                 self._catalog,
+                texts=self._texts,
+                reads_texts=config.full_text,
             )
-            self.persistence = Persistence(self.backend, self._catalog, self.events.publish)
+            self.persistence = Persistence(self.backend, self._backlogs(), self.events.publish)
             self._indexing = self._indexing_of(backend, fs)
+            self._text_indexing = self._text_indexing_of()
             self.supervisor = self._start()
         except BaseException:
             self._release()
@@ -234,6 +246,11 @@ class StoreTree:
             return MemoryBackend()
         index = Index(self.layout.index)
         self._catalog = Catalog(index, self.config.call_timeout)
+        self._texts = Texts(
+            FullText(self.layout.text_index),
+            self.config.call_timeout,
+            on=self.config.full_text,
+        )
         tell, backups = self.events.publish, self.config.max_backups
         repairs = self.config.recovery == "fallback"
         if self.layout.file is not None:
@@ -274,6 +291,9 @@ class StoreTree:
         self.config = config
         self.view.cache.resize(config.cache_bytes, config.cache_ttl)
         self.view.wait_at_most(config.call_timeout)
+        self.view.reads_texts = config.full_text
+        if self._texts is not None:
+            self._texts.switch(on=config.full_text)
         if isinstance(self._own, SessionFolder | SingleFileBackend):
             self._own.keep_backups(config.max_backups)
 
@@ -290,6 +310,14 @@ class StoreTree:
             self.events.publish,
             listing if self.config.index_json else None,
         )
+
+    def _backlogs(self) -> tuple[Backlog, ...]:
+        return tuple(each for each in (self._catalog, self._texts) if each is not None)
+
+    def _text_indexing_of(self) -> TextIndexing | None:
+        if self._texts is None:
+            return None
+        return TextIndexing(self._texts, self.view, self.events.publish)
 
     def _start(self) -> SupervisorRef:
         self.actor.monitor(self._actor_ended)
@@ -319,7 +347,7 @@ class StoreTree:
             events=self.events,
             checkpoints=self._checkpoints if self.journaled is not None else None,
             checkpointer=self._checkpointer if self.journaled is not None else None,
-            catalog=self._catalog,
+            backlogs=self._backlogs(),
             sync=self.journaled.sync if self.journaled and config.durability == "os" else None,
             discard_body=self.discard_body,
         )
@@ -345,6 +373,16 @@ class StoreTree:
                     Indexer,
                     self._indexing,
                     self._catalog,
+                ),
+            )
+        if self._texts is not None and self._text_indexing is not None:
+            children.append(
+                ChildSpec.server(
+                    "texts",
+                    self._text_indexer,
+                    Writer,
+                    self._text_indexing,
+                    self._texts,
                 ),
             )
         if config.watch and not config.in_memory:
@@ -440,9 +478,9 @@ class StoreTree:
 
     def _ended(self, reason: ExitReason) -> None:
         """The supervisor has stopped all children, by request or because it gave up."""
-        self.exit_reason = reason
         if not reason.is_crash:
             self._finish_index()  # while there are records to compare it with
+        self.exit_reason = reason
         self.view.close()
         self.events.publish(Event("stopped", detail=str(reason)))
         self._terminal.set()
@@ -460,6 +498,8 @@ class StoreTree:
         """
         done = self.actor.drain(timeout)
         self.persistence.drop()
+        if self._text_indexing is not None:
+            self._text_indexing.hurry()
         ended = self.supervisor.stop(timeout)
         self.view.close()
         if not ended:
@@ -477,13 +517,16 @@ class StoreTree:
         """Do what the indexer left undone, once its thread has ended."""
         if self._indexing is not None and self._indexer.join(0):
             self._indexing.finish()
+        if self._text_indexing is not None and self._text_indexer.join(0):
+            self._text_indexing.finish()
 
     def _close_index(self) -> None:
-        if self._catalog is not None:
+        for backlog in (self._catalog, self._texts):
             try:
-                self._catalog.index.close()
+                if backlog is not None:
+                    backlog.index.close()
             except IndexFailed as error:
-                logger.warning("the index at %s: %s", self.layout.index, error)
+                logger.warning("the index at %s: %s", backlog and backlog.index.path, error)
 
     def _release(self) -> None:
         if self._lock is not None:

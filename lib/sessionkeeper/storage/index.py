@@ -10,29 +10,24 @@ for current, and no mark of a clean end is needed.
 from __future__ import annotations
 
 import contextlib
-import os
-import sqlite3
-import threading
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import groupby, pairwise
 from typing import TYPE_CHECKING, Any, Final, Protocol
-from urllib.parse import quote
 from zlib import crc32
 
 import orjson
 
 from sessionkeeper.errors import CorruptDocument
 from sessionkeeper.keys import id_of, namespace_of
-from sessionkeeper.layout import FILE_MODE
-from sessionkeeper.slices import SLICE
+from sessionkeeper.storage.database import Database, IndexFailed, fetched, holds, translated
 from sessionkeeper.storage.documents import decode_record, encode_record
 from sessionkeeper.storage.examine import Known
 from sessionkeeper.storage.platform import Signature
 
 if TYPE_CHECKING:
+    import sqlite3
     from collections.abc import Iterable, Iterator, Sequence
-    from pathlib import Path
 
     from sessionkeeper.storage.documents import Record
 
@@ -94,27 +89,6 @@ _COLUMNS: Final = 12
 _LARGEST = 2**63 - 1
 _UNIX_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
-# Seconds that one connection waits for another, and closing for queries that are under way.
-_PATIENCE = 5.0
-# These pass by themselves; the index need not be made anew for them.
-_PASSING = frozenset(
-    (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_NOMEM),
-)
-_PRIMARY_CODE = 0xFF
-# So many rows are fetched at a time where all are looked at.
-_CHUNK = 500
-
-
-class IndexFailed(Exception):
-    """The index cannot be used as it is; nothing is lost by that.
-
-    Attributes:
-        passing: Whether it may be as good as before in a while, as it is.
-    """
-
-    def __init__(self, message: str, *, passing: bool = False) -> None:
-        super().__init__(message)
-        self.passing = passing
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,20 +162,11 @@ class Wanted(Protocol):
     def matches(self, record: Record) -> bool: ...  # noqa: D102
 
 
-class Index:
-    """One index file. One thread at a time writes; any thread reads, on connections of its own.
+class Index(Database):
+    """The index file. One thread at a time writes; any thread reads, on connections of its own."""
 
-    Args:
-        path: The database file; made by `open`, for the owner only.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._writer: sqlite3.Connection | None = None
-        self._changed = threading.Condition()
-        self._idle: list[sqlite3.Connection] = []
-        self._lent = 0
-        self._shut = True
+    VERSION = VERSION
+    SCHEMA = _SCHEMA
 
     # --- for a store that comes up ----------------------------------------------------------
 
@@ -214,12 +179,12 @@ class Index:
         lsn = 0
         if not self.path.is_file():
             return Recalled()
-        with contextlib.suppress(IndexFailed), _translated():
+        with contextlib.suppress(IndexFailed), translated():
             connection = self._connect()
             try:
-                _check_schema(connection)
+                self._check_schema(connection)
                 lsn = _reached(connection)
-                for row in _fetched(connection, "SELECT * FROM sessions"):
+                for row in fetched(connection, "SELECT * FROM sessions"):
                     stem, signature = row[_STEM], _signature(row)
                     if stem is None or signature is None or not _is_intact(row):
                         continue
@@ -231,39 +196,6 @@ class Index:
 
     # --- writing ----------------------------------------------------------------------------
 
-    def open(self) -> None:
-        """Open the file for writing; makes it if there is none.
-
-        Raises:
-            IndexFailed: It is not as this version makes it, or the medium refuses.
-        """
-        with _translated():
-            self._close_writer()
-            with contextlib.suppress(FileExistsError):
-                # Before SQLite does, whose files are for everybody; its others follow this one.
-                flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
-                os.close(os.open(self.path, flags, FILE_MODE))
-            writer = self._connect()
-            try:
-                _prepare(writer)
-            except BaseException:
-                writer.close()
-                raise
-            self._writer = writer
-        with self._changed:
-            self._shut = False
-
-    def check(self) -> None:
-        """Have SQLite look at every page: tables and their indices agree.
-
-        Raises:
-            IndexFailed: They do not.
-        """
-        with _translated():
-            (found,) = self._open_writer().execute("PRAGMA integrity_check(1)").fetchone()
-        if found != "ok":
-            raise IndexFailed(f"it is damaged: {found}")
-
     def rows(self) -> Iterator[Row]:
         """Every row, compared with its checksum and its tags.
 
@@ -271,13 +203,13 @@ class Index:
             IndexFailed: They cannot be read.
         """
         writer = self._open_writer()
-        with _translated():
+        with translated():
             tagged = groupby(
-                _fetched(writer, f"SELECT session_id, tag, lsn FROM tags {_IN_ORDER}, tag"),
+                fetched(writer, f"SELECT session_id, tag, lsn FROM tags {_IN_ORDER}, tag"),
                 key=lambda row: row[0],
             )
             owner, tags = next(tagged, (None, ()))
-            for row in _fetched(writer, f"SELECT *, rowid FROM sessions {_IN_ORDER}"):
+            for row in fetched(writer, f"SELECT *, rowid FROM sessions {_IN_ORDER}"):
                 session_id, lsn = row[1], row[2]
                 own: list[tuple[str, int]] = []
                 if owner == session_id:
@@ -312,38 +244,30 @@ class Index:
         Raises:
             IndexFailed: The medium refused.
         """
-        writer = self._open_writer()
         gone = [(namespace_of(session_id), session_id) for session_id in removed]
-        with _translated():
-            writer.execute("BEGIN IMMEDIATE")
-            try:
-                writer.executemany(
-                    "DELETE FROM sessions WHERE rowid = ?",
-                    [(number,) for number in dropped],
-                )
-                writer.execute(_REMOVE, (orjson.dumps(gone).decode(),))
-                rows = [_row(entry) for entry in entries]
-                writer.executemany(_PUT, rows)
-                gone += [row[:2] for row in rows]
-                writer.execute(_UNTAG, (orjson.dumps(gone).decode(),))
-                writer.executemany(
-                    "INSERT INTO tags (namespace, session_id, tag, lsn) VALUES (?, ?, ?, ?)",
-                    [
-                        (*row[:2], tag, entry.record.lsn)
-                        for row, entry in zip(rows, entries, strict=True)
-                        for tag in entry.record.tags
-                    ],
-                )
-                for entry in filed:
-                    row = _row(entry)
-                    writer.execute(_FILE, (*row[_STEM:], *row[:3]))
-                if lsn is not None:
-                    writer.execute(_REACH, (lsn, _lsn_crc(lsn)))
-                writer.execute("COMMIT")
-            except BaseException:
-                if writer.in_transaction:
-                    writer.execute("ROLLBACK")
-                raise
+        with self._writing() as writer:
+            writer.executemany(
+                "DELETE FROM sessions WHERE rowid = ?",
+                [(number,) for number in dropped],
+            )
+            writer.execute(_REMOVE, (orjson.dumps(gone).decode(),))
+            rows = [_row(entry) for entry in entries]
+            writer.executemany(_PUT, rows)
+            gone += [row[:2] for row in rows]
+            writer.execute(_UNTAG, (orjson.dumps(gone).decode(),))
+            writer.executemany(
+                "INSERT INTO tags (namespace, session_id, tag, lsn) VALUES (?, ?, ?, ?)",
+                [
+                    (*row[:2], tag, entry.record.lsn)
+                    for row, entry in zip(rows, entries, strict=True)
+                    for tag in entry.record.tags
+                ],
+            )
+            for entry in filed:
+                row = _row(entry)
+                writer.execute(_FILE, (*row[_STEM:], *row[:3]))
+            if lsn is not None:
+                writer.execute(_REACH, (lsn, _lsn_crc(lsn)))
 
     def scrub(self, session_id: str) -> None:
         """Leave no byte of a session that was removed.
@@ -352,49 +276,15 @@ class Index:
             IndexFailed: A query is under way, or the medium refuses.
         """
         writer = self._open_writer()
-        with _translated():
+        with translated():
             self._empty_log(writer)
             # Also alone: a record has namespace and id apart.
             needle = id_of(session_id).encode()
-            if _holds(self.path, needle):
+            if holds(self.path, needle):
                 # Its pages moved about while there was something in them. An id that is part of
                 # another costs a needless rewrite, and nothing else.
                 writer.execute("VACUUM")
                 self._empty_log(writer)
-
-    def _empty_log(self, writer: sqlite3.Connection) -> None:
-        busy, _, _ = writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-        if busy:
-            raise IndexFailed("a query is under way", passing=True)
-
-    def discard(self) -> None:
-        """Drop the file: it will be made anew. Queries under way are waited for.
-
-        Raises:
-            IndexFailed: It cannot be removed, or a query does not end.
-        """
-        self.close()
-        with _translated():
-            for suffix in ("-wal", "-shm", "-journal", ""):
-                self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
-
-    def close(self) -> None:
-        """Close all connections; `open` opens again.
-
-        Raises:
-            IndexFailed: A query has not ended in time.
-        """
-        with self._changed:
-            self._shut = True
-            idle, self._idle = self._idle, []
-            for connection in idle:
-                connection.close()
-            # The last connection removes SQLite's other files by their names, which may be
-            # those of the next index by then: none may be left over.
-            done = self._changed.wait_for(lambda: self._lent == 0, _PATIENCE)
-        self._close_writer()
-        if not done:
-            raise IndexFailed("a query has not ended", passing=True)
 
     # --- queries ----------------------------------------------------------------------------
 
@@ -439,7 +329,7 @@ class Index:
         return self._read(query, [namespace_of(session_id), session_id, limit])
 
     def _read(self, query: str, values: Sequence[Any]) -> list[Record]:
-        with _translated(), self._borrowed() as connection:
+        with translated(), self._borrowed() as connection:
             rows = connection.execute(query, values).fetchall()
         if not all(map(_is_intact, rows)):
             raise IndexFailed("it is damaged: a row is not as it was written")
@@ -447,114 +337,6 @@ class Index:
             return [decode_record(row[_RECORD]) for row in rows]
         except CorruptDocument as error:
             raise IndexFailed(f"it is damaged: {error.args[0]}") from error
-
-    @contextlib.contextmanager
-    def _borrowed(self) -> Iterator[sqlite3.Connection]:
-        with self._changed:
-            if self._shut:
-                raise IndexFailed("it is not open", passing=True)
-            idle = self._idle.pop() if self._idle else None
-            self._lent += 1
-        try:
-            connection = idle or self._connect()
-            try:
-                connection.execute("PRAGMA query_only = ON")
-                yield connection
-            except BaseException:
-                connection.close()
-                raise
-            self._give_back(connection)
-        finally:
-            with self._changed:
-                self._lent -= 1
-                self._changed.notify_all()
-
-    def _give_back(self, connection: sqlite3.Connection) -> None:
-        with self._changed:
-            if self._shut:
-                connection.close()
-            else:
-                self._idle.append(connection)
-
-    # --- connections ------------------------------------------------------------------------
-
-    def _connect(self) -> sqlite3.Connection:
-        if self.path.is_symlink():
-            raise IndexFailed("it is a link")  # to what may be anybody's
-        # Never "rwc": what a person has deleted is made by `open` or not at all.
-        connection = sqlite3.connect(
-            f"file:{quote(str(self.path))}?mode=rw",
-            uri=True,
-            timeout=_PATIENCE,
-            isolation_level=None,
-            check_same_thread=False,
-        )
-        connection.execute("PRAGMA trusted_schema = OFF")
-        return connection
-
-    def _open_writer(self) -> sqlite3.Connection:
-        if self._writer is None:
-            raise IndexFailed("it is not open", passing=True)
-        return self._writer
-
-    def _close_writer(self) -> None:
-        writer, self._writer = self._writer, None
-        if writer is not None:
-            writer.close()
-
-
-@contextlib.contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except sqlite3.Error as error:
-        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
-        raise IndexFailed(f"{error}", passing=code & _PRIMARY_CODE in _PASSING) from error
-    except OSError as error:
-        raise IndexFailed(f"{error}", passing=True) from error
-    except (OverflowError, UnicodeEncodeError) as error:
-        # A number or a text that JSON can hold and SQLite cannot.
-        raise IndexFailed(f"it cannot hold a value: {error}", passing=True) from error
-    except UnicodeDecodeError as error:
-        raise IndexFailed(f"it is damaged: {error}") from error
-
-
-def _prepare(connection: sqlite3.Connection) -> None:
-    (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
-    if mode != "wal":
-        raise IndexFailed(f"its folder allows no write-ahead log, only {mode}", passing=True)
-    # A power loss may cost its last changes, which are made good from the files.
-    connection.execute("PRAGMA synchronous = NORMAL")
-    # What is removed is written over, so that erasing a session leaves nothing of it here.
-    connection.execute("PRAGMA secure_delete = ON")
-    if connection.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,):
-        connection.execute("BEGIN IMMEDIATE")
-        for statement in _SCHEMA:
-            connection.execute(statement)
-        connection.execute(f"PRAGMA user_version = {VERSION}")
-        connection.execute("COMMIT")
-    _check_schema(connection)
-
-
-def _check_schema(connection: sqlite3.Connection) -> None:
-    """Refuse a database with anything in it but what is made here."""
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    if version != VERSION:
-        raise IndexFailed(f"its version is {version}, not {VERSION}")
-    found = connection.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL").fetchall()
-    if sorted(text for (text,) in found) != sorted(_SCHEMA):
-        raise IndexFailed("it is damaged: its tables are not those of an index")
-
-
-def _holds(path: Path, needle: bytes) -> bool:
-    """Whether these bytes stand anywhere in a file."""
-    kept = b""
-    with path.open("rb") as file:
-        while piece := file.read(SLICE):
-            if needle in kept + piece:
-                return True
-            kept = piece[-len(needle) :]
-    return False
 
 
 def _reached(connection: sqlite3.Connection) -> int:
@@ -566,13 +348,6 @@ def _reached(connection: sqlite3.Connection) -> int:
 
 def _lsn_crc(lsn: int) -> int:
     return crc32(b"%d" % lsn)
-
-
-def _fetched(connection: sqlite3.Connection, query: str) -> Iterator[Any]:
-    cursor = connection.execute(query)
-    cursor.arraysize = _CHUNK
-    while rows := cursor.fetchmany():
-        yield from rows
 
 
 def _row(entry: Entry) -> tuple[Any, ...]:

@@ -64,7 +64,8 @@ def _all_files(folder: Path) -> Iterator[Path]:
 
 
 def _index_files(layout: Layout) -> Iterator[Path]:
-    return layout.index.parent.glob(f"{layout.index.name}*")
+    for path in (layout.index, layout.text_index):
+        yield from path.parent.glob(f"{path.name}*")
 
 
 def _total(paths: Iterable[Path]) -> tuple[int, int]:

@@ -46,6 +46,13 @@ def search(
         float | None, typer.Option(metavar="COST", help="Costing at most this.")
     ] = None,
     status: Annotated[str | None, typer.Option(metavar="STATUS", help="With this status.")] = None,
+    text: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WORDS",
+            help='With a message that holds these words, "phrases", beginnings*.',
+        ),
+    ] = None,
     limit: LimitOption = None,
     cursor: CursorOption = None,
     as_json: JsonOption = False,
@@ -53,11 +60,13 @@ def search(
     """Find sessions that meet all conditions.
 
     The one changed last comes first; columns are those of `list`. A date (2025-01-31) is
-    midnight UTC; a time is ISO 8601 with its zone (2025-01-31T12:00:00Z).
+    midnight UTC; a time is ISO 8601 with its zone (2025-01-31T12:00:00Z). Texts are looked for in
+    the sessions themselves, so that takes as long as reading them.
 
     Examples:
       sessionkeeper --path var/agent search --tag support --after 2025-01-01
       sessionkeeper --path var/agent search --min-cost 0.5 --status completed --json
+      sessionkeeper --path var/agent search --text 'refund "delayed flight" book*'
     """
     with within(place, open_for_reading(place)) as store:
         page = store.search(
@@ -68,6 +77,7 @@ def search(
             min_cost=min_cost,
             max_cost=max_cost,
             status=status,
+            text=text,
             limit=limit,
             cursor=cursor,
         )
