@@ -2,6 +2,7 @@
 
 from sessionkeeper.aio import AsyncSessionStore
 from sessionkeeper.aiosessions import AsyncReceipt, AsyncSessionScope, AsyncWatch
+from sessionkeeper.answers import BackupInfo, Decision, Erased, Removal, Saved, StorageStats
 from sessionkeeper.bridges import cancelled_outcome
 from sessionkeeper.config import Config
 from sessionkeeper.engine.commands import (
@@ -72,25 +73,18 @@ from sessionkeeper.errors import (
 from sessionkeeper.events import Event
 from sessionkeeper.manager import AsyncSessionManager, SessionManager
 from sessionkeeper.messages import calculate_cost, count_turns, extract_session_id
+from sessionkeeper.pages import LiveSession, Page
 from sessionkeeper.processes.tree import ProcessInfo
 from sessionkeeper.receipts import Receipt
 from sessionkeeper.scope import SessionScope
 from sessionkeeper.session import (
     KEEP,
     Annotation,
-    BackupInfo,
     Changes,
-    Decision,
-    Erased,
-    LiveSession,
     MessageHit,
-    Page,
-    Removal,
-    Saved,
     Session,
     SessionEvent,
     SessionInfo,
-    StorageStats,
 )
 from sessionkeeper.storage.backend import Problem, RecoveryReport
 from sessionkeeper.storage.check import Finding, check_store

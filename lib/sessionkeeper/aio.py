@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from os import PathLike
     from types import TracebackType
 
+    from sessionkeeper.answers import Decision, Removal, StorageStats
     from sessionkeeper.changing import Timeout
     from sessionkeeper.presets import PresetName
     from sessionkeeper.processes.tree import ProcessInfo
-    from sessionkeeper.session import Decision, Removal, StorageStats
     from sessionkeeper.storage.backend import RecoveryReport
 
 # So many threads of our own load and encode sessions.

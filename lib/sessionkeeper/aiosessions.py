@@ -34,7 +34,7 @@ from sessionkeeper.engine.watching import EARLY
 from sessionkeeper.errors import Conflict, NotExecuted, SessionNotFound, StoreClosed
 from sessionkeeper.otp import Reply
 from sessionkeeper.receipts import translated
-from sessionkeeper.session import KEEP, Annotation, Erased, Keep, Saved, SessionEvent
+from sessionkeeper.session import KEEP, Annotation, Keep, SessionEvent
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
@@ -42,21 +42,15 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
+    from sessionkeeper.answers import BackupInfo, Erased, Saved
     from sessionkeeper.changing import Changing
     from sessionkeeper.config import Config
     from sessionkeeper.engine.textsearch import Order
     from sessionkeeper.engine.watching import SessionChange, Watch
     from sessionkeeper.events import Event
+    from sessionkeeper.pages import L, Page
     from sessionkeeper.receipts import Receipt
-    from sessionkeeper.session import (
-        BackupInfo,
-        Changes,
-        L,
-        MessageHit,
-        Page,
-        Session,
-        SessionInfo,
-    )
+    from sessionkeeper.session import Changes, MessageHit, Session, SessionInfo
     from sessionkeeper.workers import Workers
 
 T = TypeVar("T")

@@ -36,26 +36,18 @@ from sessionkeeper.layout import check_session_id
 from sessionkeeper.otp import OtpError
 from sessionkeeper.reading import Reading
 from sessionkeeper.receipts import Receipt, translated
-from sessionkeeper.session import (
-    INTERRUPTED,
-    KEEP,
-    UNFINISHED,
-    Annotation,
-    Erased,
-    Keep,
-    Saved,
-    SessionEvent,
-)
+from sessionkeeper.session import INTERRUPTED, KEEP, UNFINISHED, Annotation, Keep, SessionEvent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from datetime import datetime
     from pathlib import Path
 
+    from sessionkeeper.answers import BackupInfo, Erased, Saved
     from sessionkeeper.config import Config
     from sessionkeeper.events import Event, EventBus
     from sessionkeeper.otp import Reply
-    from sessionkeeper.session import BackupInfo, Changes, Session, SessionInfo
+    from sessionkeeper.session import Changes, Session, SessionInfo
 
 T = TypeVar("T")
 

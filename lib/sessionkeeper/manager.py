@@ -26,9 +26,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from sessionkeeper.aiosessions import AsyncSessions
+    from sessionkeeper.answers import Saved
     from sessionkeeper.changing import Changing
     from sessionkeeper.clock import Clock
-    from sessionkeeper.session import Annotation, Saved, Session, SessionEvent
+    from sessionkeeper.session import Annotation, Session, SessionEvent
 
 
 class SessionManager:

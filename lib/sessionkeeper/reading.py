@@ -13,9 +13,7 @@ from sessionkeeper.errors import (
 )
 from sessionkeeper.keys import key_of, named
 from sessionkeeper.layout import check_session_id
-from sessionkeeper.session import (
-    merge_newest,
-)
+from sessionkeeper.pages import merge_newest
 from sessionkeeper.storage.texts import Words
 
 if TYPE_CHECKING:
@@ -26,7 +24,8 @@ if TYPE_CHECKING:
     from sessionkeeper.engine.validation import Validator
     from sessionkeeper.engine.values import Values
     from sessionkeeper.engine.view import View
-    from sessionkeeper.session import L, MessageHit, Page, Session, SessionInfo
+    from sessionkeeper.pages import L, Page
+    from sessionkeeper.session import MessageHit, Session, SessionInfo
 
 
 class Reading:

@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final, Protocol
 
-from sessionkeeper.session import UNFINISHED, Decision, Removal
+from sessionkeeper.answers import Decision, Removal
+from sessionkeeper.session import UNFINISHED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from sessionkeeper.session import Basis, Reason
+    from sessionkeeper.answers import Reason
+    from sessionkeeper.session import Basis
 
 # They go for their age, or are protected: neither takes a place among `max_sessions`.
 _UNCOUNTED: Final[frozenset[Reason]] = frozenset(("age", "pinned", "unfinished"))

@@ -1,23 +1,22 @@
-"""What callers hold in their hands: sessions, their metadata, pages and answers."""
+"""What callers hold in their hands: sessions, their metadata, and what is noted in them."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, Self, TypeAlias, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeAlias, TypeVar
 from uuid import UUID
 
 import orjson
 
-from sessionkeeper.errors import InvalidQuery, InvalidValue
-from sessionkeeper.keys import key_of, split_key
+from sessionkeeper.errors import InvalidValue
+from sessionkeeper.keys import key_of
 from sessionkeeper.slices import CHUNK, Pace
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 T = TypeVar("T")
 
@@ -48,8 +47,6 @@ PAUSED: Final = "paused"
 
 Basis = Literal["completed", "updated", "created"]
 
-Reason = Literal["age", "count", "pinned", "unfinished", "promised", "young", "newest", "unlimited"]
-"""What the age of a session counts from."""
 
 COMPLETED: Final = "completed"
 """It is done: sets `completed_at`, from when on retention counts."""
@@ -454,241 +451,6 @@ class Changes:
     title: str | Keep | None = KEEP
     summary: str | Keep | None = KEEP
     status: Status | Keep | None = KEEP
-
-
-@dataclass(frozen=True, slots=True)
-class Saved:
-    """The answer to a change; when it arrives, the change is as durable as the store promises.
-
-    Attributes:
-        session_id: The session changed.
-        generation: Its generation with this change; 1 means it was created.
-        message_count: How many messages it has with this change.
-        namespace: The namespace of the session; empty for the default one.
-    """
-
-    session_id: str
-    generation: int
-    message_count: int
-    namespace: str = ""
-
-    @classmethod
-    def of(cls, key: str, generation: int, message_count: int) -> Self:
-        """The answer to a change of the session of that key."""
-        namespace, session_id = split_key(key)
-        return cls(session_id, generation, message_count, namespace)
-
-
-@dataclass(frozen=True, slots=True)
-class Removal:
-    """One session that a cleanup removed, or would remove.
-
-    Attributes:
-        session_id: The session.
-        reason: `age` or `count`.
-        detail: The reason in words.
-        namespace: The namespace of the session; empty for the default one.
-    """
-
-    session_id: str
-    reason: Literal["age", "count"]
-    detail: str
-    namespace: str = ""
-
-    @classmethod
-    def of(cls, key: str, reason: Literal["age", "count"], detail: str) -> Self:
-        """The removal of the session of that key."""
-        namespace, session_id = split_key(key)
-        return cls(session_id, reason, detail, namespace)
-
-    @property
-    def key(self) -> str:
-        """The key of the session."""
-        return key_of(self.namespace, self.session_id)
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """What a cleanup does with one session, and why.
-
-    Attributes:
-        session_id: The session.
-        removed: Whether it goes to the trash.
-        reason: It goes because of its `age` or the `count` of sessions. It stays because it is
-            `pinned`, `unfinished`, `promised` to be kept for longer, `young`, among the `newest`,
-            or because retention is `unlimited`. The first of these that applies is given.
-        detail: The reason in words.
-        namespace: The namespace of the session; empty for the default one.
-    """
-
-    session_id: str
-    removed: bool
-    reason: Reason
-    detail: str
-    namespace: str = ""
-
-    @classmethod
-    def of(cls, key: str, removed: bool, reason: Reason, detail: str) -> Self:  # noqa: FBT001
-        """The decision about the session of that key."""
-        namespace, session_id = split_key(key)
-        return cls(session_id, removed, reason, detail, namespace)
-
-    @property
-    def key(self) -> str:
-        """The key of the session."""
-        return key_of(self.namespace, self.session_id)
-
-
-@dataclass(frozen=True, slots=True)
-class BackupInfo:
-    """A version of a session that was replaced, and is kept.
-
-    Attributes:
-        session_id: The session.
-        generation: Which version it is.
-        updated_at: When that version was made (aware, UTC).
-        size: Bytes of its file.
-        path: Where it lies.
-        namespace: The namespace of the session; empty for the default one.
-    """
-
-    session_id: str
-    generation: int
-    updated_at: datetime
-    size: int
-    path: Path
-    namespace: str = ""
-
-    @classmethod
-    def of(cls, key: str, generation: int, updated_at: datetime, size: int, path: Path) -> Self:
-        """A version of the session of that key."""
-        namespace, session_id = split_key(key)
-        return cls(session_id, generation, updated_at, size, path, namespace)
-
-
-@dataclass(frozen=True, slots=True)
-class StorageStats:
-    """What a store takes on the disk; sizes are bytes.
-
-    Attributes:
-        session_count: Session files. Sessions whose file is still to be made are not in it.
-        session_size: Their bytes.
-        backup_count: Replaced versions that are kept.
-        backup_size: Their bytes.
-        trash_size: Deleted sessions whose grace is not over.
-        quarantine_size: What could not be read and was set aside.
-        journal_size: The journal, with the room it keeps.
-        total_size: All of these and the index.
-    """
-
-    session_count: int
-    session_size: int
-    backup_count: int
-    backup_size: int
-    trash_size: int
-    quarantine_size: int
-    journal_size: int
-    total_size: int
-
-
-@dataclass(frozen=True, slots=True)
-class Erased:
-    """What was taken away for good.
-
-    Attributes:
-        session_id: The session.
-        files: How many files there were of it: its own, backups, removals, what was set aside.
-        size: Their bytes.
-        namespace: The namespace of the session; empty for the default one.
-    """
-
-    session_id: str
-    files: int
-    size: int
-    namespace: str = ""
-
-    @classmethod
-    def of(cls, key: str, files: int, size: int) -> Self:
-        """What was taken away of the session of that key."""
-        namespace, session_id = split_key(key)
-        return cls(session_id, files, size, namespace)
-
-    @property
-    def key(self) -> str:
-        """The key of the session."""
-        return key_of(self.namespace, self.session_id)
-
-
-class Page(Sequence[T]):
-    """Part of a list, with the cursor that continues it.
-
-    Attributes:
-        cursor: Give it to the same call for the next page; None at the end.
-    """
-
-    __slots__ = ("_items", "cursor")
-
-    def __init__(self, items: Sequence[T], cursor: str | None) -> None:
-        self._items = tuple(items)
-        self.cursor = cursor
-
-    @overload
-    def __getitem__(self, index: int) -> T: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[T]: ...
-    def __getitem__(self, index: int | slice) -> T | Sequence[T]:
-        return self._items[index]
-
-    def __len__(self) -> int:
-        return len(self._items)
-
-    def __eq__(self, other: object) -> bool:
-        if isinstance(other, Page):
-            return self._items == other._items and self.cursor == other.cursor
-        return NotImplemented
-
-    __hash__ = None  # type: ignore[assignment]  # a page is compared, never a key
-
-    def __repr__(self) -> str:
-        return f"Page({list(self._items)!r}, cursor={self.cursor!r})"
-
-
-class LiveSession(Protocol):
-    """What an application holds of a session it is at work on, for `SessionStore.merge_recent`."""
-
-    @property
-    def session_id(self) -> str:
-        """The id."""
-        ...
-
-    @property
-    def updated_at(self) -> datetime:
-        """When it was last changed (aware)."""
-        ...
-
-
-L = TypeVar("L", bound=LiveSession)
-
-
-def merge_newest(live: Iterable[L], stored: Iterable[SessionInfo]) -> list[L | SessionInfo]:
-    """Both together without doubles, the one changed last first; a live one hides its stored self.
-
-    Raises:
-        TypeError: A live one has no id, or no time.
-        InvalidQuery: A time without a time zone.
-    """
-    newest: dict[str, L] = {}
-    for session in live:
-        session_id: object = session.session_id
-        updated_at: object = session.updated_at
-        if not isinstance(session_id, str) or not isinstance(updated_at, datetime):
-            raise TypeError(f"{session!r} has no session_id or updated_at")
-        if updated_at.tzinfo is None:
-            raise InvalidQuery(f"updated_at of {session_id!r} is without a time zone")
-        if session_id not in newest or newest[session_id].updated_at < updated_at:
-            newest[session_id] = session
-    kept = (info for info in stored if info.session_id not in newest)
-    return sorted((*newest.values(), *kept), key=lambda each: each.updated_at, reverse=True)
 
 
 MAX_TAGS: Final = 1000

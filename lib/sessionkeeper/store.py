@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeVar
 
 from sessionkeeper import presets
+from sessionkeeper.answers import Decision, Removal, StorageStats
 from sessionkeeper.changing import DEFAULT, Changing, Default, Timeout
 from sessionkeeper.engine.cache import SessionCache
 from sessionkeeper.engine.commands import (
@@ -38,7 +39,6 @@ from sessionkeeper.otp import OtpError
 from sessionkeeper.processes.tree import Injected, StoreTree, SystemTime
 from sessionkeeper.receipts import Receipt, Unread, translated
 from sessionkeeper.scope import SessionScope
-from sessionkeeper.session import Decision, Removal, StorageStats
 from sessionkeeper.storage.platform import FileSystem
 from sessionkeeper.storage.reader import FolderReader
 from sessionkeeper.storage.singlereader import SingleFileReader

@@ -9,7 +9,8 @@ from sessionkeeper.cli.output import Column, print_json, print_rows, shown_time
 from sessionkeeper.cli.text import iso, iso_or_none
 
 if TYPE_CHECKING:
-    from sessionkeeper.session import Page, SessionInfo
+    from sessionkeeper.pages import Page
+    from sessionkeeper.session import SessionInfo
     from sessionkeeper.store import SessionStore
 
 SESSION: Final = Column("session", styles={"": "cyan"})

@@ -6,6 +6,7 @@ import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
+from sessionkeeper.answers import Saved
 from sessionkeeper.engine.commands import ABSENT
 from sessionkeeper.errors import (
     Conflict,
@@ -16,7 +17,7 @@ from sessionkeeper.errors import (
     SessionTooLarge,
 )
 from sessionkeeper.keys import SEPARATOR, named, namespace_of
-from sessionkeeper.session import COMPLETED, KEEP, Keep, Saved
+from sessionkeeper.session import COMPLETED, KEEP, Keep
 from sessionkeeper.storage.backend import Append, Put, Trash, fulfilled
 from sessionkeeper.storage.documents import (
     MAX_REMEMBERED_KEYS,
@@ -31,10 +32,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from datetime import datetime
 
+    from sessionkeeper.answers import Decision, Removal
     from sessionkeeper.clock import Clock
     from sessionkeeper.engine.commands import Fields, Prepared, PreparedAppend, PreparedSave
     from sessionkeeper.retention import Retention
-    from sessionkeeper.session import Chunk, Decision, Removal
+    from sessionkeeper.session import Chunk
     from sessionkeeper.storage.backend import Body, Change
 
 

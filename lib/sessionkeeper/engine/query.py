@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from sessionkeeper.errors import InvalidQuery
 from sessionkeeper.keys import namespace_of
-from sessionkeeper.session import Page, SessionInfo, check_tags
+from sessionkeeper.pages import Page
+from sessionkeeper.session import SessionInfo, check_tags
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

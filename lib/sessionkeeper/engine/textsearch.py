@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Final, Literal, Self, TypeVar, get_args
 
 from sessionkeeper.engine.query import is_below, matching, newest_page, position
 from sessionkeeper.errors import InvalidQuery, NotExecuted, SessionKeeperError, StoreClosed
-from sessionkeeper.session import MessageHit, Page
+from sessionkeeper.pages import Page
+from sessionkeeper.session import MessageHit
 from sessionkeeper.storage.fulltext import version_of
 from sessionkeeper.storage.texts import Matcher, lines_of, text_of
 

@@ -18,12 +18,14 @@ from sessionkeeper.storage.backend import Put, RecoveryReport, Trash
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
+    from sessionkeeper.answers import BackupInfo
     from sessionkeeper.engine.backlog import Backlog
     from sessionkeeper.engine.cache import SessionCache
     from sessionkeeper.engine.catalog import Catalog
     from sessionkeeper.engine.query import Query
     from sessionkeeper.engine.texts import Texts
-    from sessionkeeper.session import BackupInfo, Page, SessionInfo
+    from sessionkeeper.pages import Page
+    from sessionkeeper.session import SessionInfo
     from sessionkeeper.storage.backend import Backend, Change, Reconciled
     from sessionkeeper.storage.documents import Document, Record
 

@@ -10,9 +10,9 @@ from sessionkeeper.processes.checkpointer import Fence
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from sessionkeeper.answers import Erased
     from sessionkeeper.engine.backlog import Backlog
     from sessionkeeper.otp import Envelope, ServerRef
-    from sessionkeeper.session import Erased
 
 
 @dataclass(frozen=True, slots=True)

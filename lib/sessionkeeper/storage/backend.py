@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from hashlib import blake2b
     from pathlib import Path
 
-    from sessionkeeper.session import BackupInfo, Chunk, Erased, Saved
+    from sessionkeeper.answers import BackupInfo, Erased, Saved
+    from sessionkeeper.session import Chunk
     from sessionkeeper.storage.documents import Document, Record
 
 

@@ -10,10 +10,10 @@ from collections import deque
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from sessionkeeper.answers import BackupInfo
 from sessionkeeper.errors import BackupsDamaged, CorruptDocument, NewerVersion, NoBackup
 from sessionkeeper.keys import named
 from sessionkeeper.layout import SUFFIX, aside_name, belongs
-from sessionkeeper.session import BackupInfo
 from sessionkeeper.storage.documents import decode_document
 
 if TYPE_CHECKING:

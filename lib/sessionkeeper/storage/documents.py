@@ -20,6 +20,7 @@ from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final
 
+from sessionkeeper.answers import Saved
 from sessionkeeper.errors import (
     CorruptDocument,
     InvalidNamespace,
@@ -32,7 +33,6 @@ from sessionkeeper.keys import key_of, split_key
 from sessionkeeper.layout import check_namespace, check_session_id
 from sessionkeeper.session import (
     Annotation,
-    Saved,
     Session,
     SessionEvent,
     SessionInfo,

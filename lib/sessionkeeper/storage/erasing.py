@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
+from sessionkeeper.answers import Erased
 from sessionkeeper.keys import namespace_of, split_key
 from sessionkeeper.layout import SUFFIX, aside_name
-from sessionkeeper.session import Erased
 from sessionkeeper.storage.quarantine import NOTE_SUFFIX
 from sessionkeeper.storage.trash import read_removal, stem_of
 

@@ -30,10 +30,11 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
+    from sessionkeeper.answers import Erased
     from sessionkeeper.clock import Clock
     from sessionkeeper.events import EventKind
     from sessionkeeper.layout import Layout
-    from sessionkeeper.session import Chunk, Erased
+    from sessionkeeper.session import Chunk
     from sessionkeeper.storage.backend import Change, Problem
     from sessionkeeper.storage.documents import Document
 

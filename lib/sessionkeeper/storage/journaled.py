@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from sessionkeeper.session import Erased
+    from sessionkeeper.answers import Erased
     from sessionkeeper.storage.documents import Document
     from sessionkeeper.storage.entries import Entry
     from sessionkeeper.storage.examine import Known, Valid

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Final
 
 import orjson
 
+from sessionkeeper.answers import BackupInfo
 from sessionkeeper.errors import BackupsDamaged, CorruptDocument, NewerVersion, NoBackup
 from sessionkeeper.keys import id_of, named
 from sessionkeeper.layout import SUFFIX
-from sessionkeeper.session import BackupInfo
 from sessionkeeper.storage.backups import Backups
 from sessionkeeper.storage.onefile import Contents, decode_file, encode_file, find_session
 

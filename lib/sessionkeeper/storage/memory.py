@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from sessionkeeper.answers import BackupInfo, Erased
 from sessionkeeper.errors import NoBackup
 from sessionkeeper.keys import named
-from sessionkeeper.session import BackupInfo, Erased
 from sessionkeeper.storage.backend import Append, Put, Reconciled, RecoveryReport, Trash
 
 if TYPE_CHECKING:

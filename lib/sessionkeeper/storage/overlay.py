@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
 
-    from sessionkeeper.session import BackupInfo, Erased
+    from sessionkeeper.answers import BackupInfo, Erased
     from sessionkeeper.storage.backend import Backend, Change
     from sessionkeeper.storage.documents import Document, Record
 

@@ -34,9 +34,9 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
+    from sessionkeeper.answers import BackupInfo, Erased
     from sessionkeeper.clock import Clock
     from sessionkeeper.layout import Layout
-    from sessionkeeper.session import BackupInfo, Erased
     from sessionkeeper.storage.backend import Change, Trash
     from sessionkeeper.storage.documents import Document, Record
     from sessionkeeper.storage.entries import Entry, ReferenceEntry, TrashEntry

@@ -10,9 +10,9 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
+from sessionkeeper.answers import Erased
 from sessionkeeper.errors import SessionKeeperError, StorageFailed, StoreFull
 from sessionkeeper.layout import plain_stem
-from sessionkeeper.session import Erased
 from sessionkeeper.storage.backend import (
     Append,
     CommitUncertain,

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
+    from sessionkeeper.answers import BackupInfo, Erased
     from sessionkeeper.clock import Clock
     from sessionkeeper.layout import Layout
-    from sessionkeeper.session import BackupInfo, Erased
     from sessionkeeper.storage.backend import Change, ProblemKind
     from sessionkeeper.storage.documents import Document, Record
 

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from sessionkeeper.answers import Saved
 from sessionkeeper.errors import CorruptDocument, NewerVersion
 from sessionkeeper.events import logger
 from sessionkeeper.keys import key_of, split_key
 from sessionkeeper.layout import aside_name, stem_of_aside
-from sessionkeeper.session import Saved
 from sessionkeeper.storage.documents import decode_document
 
 if TYPE_CHECKING:

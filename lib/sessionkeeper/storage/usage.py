@@ -8,8 +8,8 @@ import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sessionkeeper.answers import StorageStats
 from sessionkeeper.layout import SUFFIX
-from sessionkeeper.session import StorageStats
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
-    from sessionkeeper.session import BackupInfo, Chunk, Erased
+    from sessionkeeper.answers import BackupInfo, Erased
+    from sessionkeeper.session import Chunk
     from sessionkeeper.storage.backend import Backend, Change, Reconciled, RecoveryReport
     from sessionkeeper.storage.documents import Document
     from sessionkeeper.storage.platform import Signature

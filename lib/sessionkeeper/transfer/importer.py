@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
+    from sessionkeeper.answers import Saved
     from sessionkeeper.changing import Changing
     from sessionkeeper.receipts import Receipt
-    from sessionkeeper.session import Saved
     from sessionkeeper.transfer.mapping import FieldMapping
     from sessionkeeper.transfer.staging import Progress
 

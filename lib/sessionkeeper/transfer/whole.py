@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
+from sessionkeeper.answers import Saved
 from sessionkeeper.engine.commands import Command, PreparedSave
 from sessionkeeper.engine.commands.notes import MAX_NOTES
 from sessionkeeper.engine.commands.saving import Fields
 from sessionkeeper.errors import InvalidValue
 from sessionkeeper.fixed import fixed
 from sessionkeeper.keys import id_of
-from sessionkeeper.session import Saved
 from sessionkeeper.storage.documents import EMPTY_LIST
 
 if TYPE_CHECKING:

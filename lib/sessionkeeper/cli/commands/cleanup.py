@@ -7,6 +7,7 @@ from typing import Annotated, get_args
 
 import typer
 
+from sessionkeeper.answers import Decision, Removal
 from sessionkeeper.cli.infos import SESSION, all_infos
 from sessionkeeper.cli.options import JsonOption
 from sessionkeeper.cli.output import Column, is_terminal, print_json, print_line, print_rows
@@ -17,7 +18,7 @@ from sessionkeeper.engine.commands import Cleanup
 from sessionkeeper.errors import InvalidConfig
 from sessionkeeper.opening import layers_of
 from sessionkeeper.retention import Retention
-from sessionkeeper.session import Basis, Decision, Removal
+from sessionkeeper.session import Basis
 from sessionkeeper.storage.platform import FileSystem
 
 _DECISION = Column("decision", styles={"remove": "red", "keep": "green"})

@@ -6,12 +6,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from sessionkeeper.answers import StorageStats
 from sessionkeeper.cli.infos import all_infos
 from sessionkeeper.cli.options import JsonOption
 from sessionkeeper.cli.output import print_json, print_pairs
 from sessionkeeper.cli.places import Place, on_store, open_for_reading
 from sessionkeeper.cli.text import iso
-from sessionkeeper.session import SessionInfo, StorageStats
+from sessionkeeper.session import SessionInfo
 from sessionkeeper.storage.backend import Problem
 from sessionkeeper.storage.usage import measure
 

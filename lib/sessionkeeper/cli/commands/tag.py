@@ -5,11 +5,11 @@ from typing import Annotated
 
 import typer
 
+from sessionkeeper.answers import Saved
 from sessionkeeper.changing import Changing
 from sessionkeeper.cli.changes import Done, change_each
 from sessionkeeper.cli.options import IdsArgument, JsonOption
 from sessionkeeper.cli.places import Place, on_sessions
-from sessionkeeper.session import Saved
 
 
 @on_sessions

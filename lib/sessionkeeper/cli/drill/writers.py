@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from types import TracebackType
 
+    from sessionkeeper.answers import Saved
     from sessionkeeper.cli.drill.conversations import Turn
-    from sessionkeeper.session import Saved
     from sessionkeeper.store import SessionStore
 
     Acknowledged = Callable[[str, Sequence[Mark]], None]

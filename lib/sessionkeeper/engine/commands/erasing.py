@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from sessionkeeper.answers import Erased
 from sessionkeeper.engine.commands.base import Command, Prepared
 from sessionkeeper.layout import check_session_id
-from sessionkeeper.session import Erased
 
 if TYPE_CHECKING:
     from sessionkeeper.engine.apply import Transaction

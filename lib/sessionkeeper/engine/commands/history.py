@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
+from sessionkeeper.answers import Saved
 from sessionkeeper.engine.commands.base import Command, Prepared
 from sessionkeeper.engine.commands.checks import check_count, check_metadata
 from sessionkeeper.engine.commands.restoring import RestoreBackup
@@ -12,7 +13,7 @@ from sessionkeeper.errors import InvalidValue
 from sessionkeeper.keys import id_of, named
 from sessionkeeper.layout import check_session_id
 from sessionkeeper.messages import calculate_cost
-from sessionkeeper.session import Saved, decode_messages
+from sessionkeeper.session import decode_messages
 from sessionkeeper.storage.backend import fulfilled
 from sessionkeeper.storage.codec import decode
 from sessionkeeper.storage.lines import JOINT, Lines, last_lines

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from sessionkeeper.answers import Saved
 from sessionkeeper.engine.commands.base import Command, Prepared
 from sessionkeeper.errors import NotResumable
 from sessionkeeper.keys import named
 from sessionkeeper.layout import check_session_id
-from sessionkeeper.session import ACTIVE, INTERRUPTED, PAUSED, Saved
+from sessionkeeper.session import ACTIVE, INTERRUPTED, PAUSED
 
 if TYPE_CHECKING:
     from sessionkeeper.engine.apply import Transaction

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from sessionkeeper.answers import Saved
 from sessionkeeper.engine.commands.base import Command, Prepared
 from sessionkeeper.layout import check_session_id
-from sessionkeeper.session import Saved, check_tags
+from sessionkeeper.session import check_tags
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

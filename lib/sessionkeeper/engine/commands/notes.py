@@ -7,12 +7,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
+from sessionkeeper.answers import Saved
 from sessionkeeper.engine.commands.base import BASE_SIZE, Command, Prepared
 from sessionkeeper.engine.commands.checks import MAX_TEXT, check_kind, check_text
 from sessionkeeper.errors import InvalidValue
 from sessionkeeper.keys import named
 from sessionkeeper.layout import check_session_id
-from sessionkeeper.session import Annotation, Saved, SessionEvent, iso_text
+from sessionkeeper.session import Annotation, SessionEvent, iso_text
 from sessionkeeper.storage.codec import decode, encode
 from sessionkeeper.storage.documents import EMPTY_LIST
 

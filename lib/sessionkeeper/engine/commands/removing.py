@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from sessionkeeper.answers import Decision, Removal, Saved
 from sessionkeeper.engine.commands.base import Command, Prepared
 from sessionkeeper.engine.commands.checks import check_reason
 from sessionkeeper.layout import check_session_id
-from sessionkeeper.session import Decision, Removal, Saved
 
 if TYPE_CHECKING:
     from sessionkeeper.engine.apply import Transaction

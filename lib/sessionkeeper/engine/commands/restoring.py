@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from sessionkeeper.answers import Saved
 from sessionkeeper.engine.commands.base import Command, Prepared
 from sessionkeeper.engine.commands.checks import check_count
 from sessionkeeper.layout import check_session_id
-from sessionkeeper.session import Saved
 
 if TYPE_CHECKING:
     from sessionkeeper.engine.apply import Transaction

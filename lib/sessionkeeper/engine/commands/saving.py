@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
+from sessionkeeper.answers import Saved
 from sessionkeeper.engine.commands.base import BASE_SIZE, Command, Prepared
 from sessionkeeper.engine.commands.checks import (
     check_cost,
@@ -18,7 +19,7 @@ from sessionkeeper.engine.commands.checks import (
 )
 from sessionkeeper.fixed import fixed
 from sessionkeeper.layout import check_session_id
-from sessionkeeper.session import KEEP, Keep, Saved, check_tags
+from sessionkeeper.session import KEEP, Keep, check_tags
 from sessionkeeper.storage.codec import encode
 from sessionkeeper.storage.lines import weight
 
