@@ -636,7 +636,13 @@ def test_it_is_switched_while_the_store_is_open(folder: Path) -> None:
         wait_until(lambda: not text_db(folder).exists())
 
 
-def test_nothing_is_written_while_persistence_is_off(folder: Path, way: str) -> None:
+def test_nothing_is_written_while_persistence_is_off(
+    folder: Path,
+    way: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(writer_module, "COLLECT", 1000.0)  # nobody looks who is not told to
+
     def content() -> dict[str, bytes]:
         return {path.name: path.read_bytes() for path in text_db(folder).parent.glob("text.db*")}
 
