@@ -12,6 +12,7 @@ from sessionkeeper import (
     AsyncSessionStore,
     EnablePersistence,
     InvalidConfig,
+    NoBackup,
     PersistenceOff,
     SaveSession,
     SessionStore,
@@ -208,6 +209,26 @@ def test_a_session_undeleted_meanwhile_gets_its_backups_when_it_is_stored(folder
         for name in ("before", "meanwhile"):
             assert [info.generation for info in store.backups(name)] == [2, 1]
             assert store.load_session(name).messages == [2]
+
+
+@EVERY
+def test_a_session_made_anew_meanwhile_has_no_backups_of_the_one_that_was_deleted(
+    folder: Path,
+    kind: Kind,
+) -> None:
+    with opened(folder, kind) as store:
+        store.save_session("s1", ["another"])
+        store.save_session("s1", ["another", "replaced"])
+        store.enable_persistence(enabled=False)
+        assert [backup.generation for backup in store.backups("s1")] == [1]
+        store.delete_session("s1")
+        store.save_session("s1", ["new"])
+        assert store.backups("s1") == []
+        with pytest.raises(NoBackup):
+            store.restore("s1")
+        store.enable_persistence()
+        assert store.backups("s1") == []
+        assert store.load_session("s1").messages == ["new"]
 
 
 def test_nothing_is_said_when_nothing_is_lost(folder: Path) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NoReturn
 
-from sessionkeeper.errors import OutcomeUnknown, PersistenceOff, StorageFailed
+from sessionkeeper.errors import NoBackup, OutcomeUnknown, PersistenceOff, StorageFailed
+from sessionkeeper.keys import named
 from sessionkeeper.storage.backend import (
     Append,
     CommitUncertain,
@@ -169,11 +170,18 @@ class Overlay:
 
     def backups(self, session_id: str) -> list[BackupInfo]:
         """Those that are stored; what is replaced now is gone."""
-        return self._below.backups(session_id)
+        return [] if self._was_removed(session_id) else self._below.backups(session_id)
 
     def backup(self, session_id: str, generation: int | None) -> Document:
         """One of those."""
+        if self._was_removed(session_id):
+            raise NoBackup(f"no backup of session {named(session_id)}", session_id=session_id)
         return self._below.backup(session_id, generation)
+
+    def _was_removed(self, session_id: str) -> bool:
+        """Whether what is stored is of a session that was removed; there may be another one now."""
+        changes = self._changes.get(session_id, ())
+        return any(isinstance(change, Trash) for change in changes)
 
     def undeleted(self, session_id: str) -> None:
         """Its backups are given back when it is stored."""
