@@ -22,15 +22,20 @@ from hypothesis.stateful import (
 )
 
 from sessionkeeper import (
+    AppendMessages,
+    Changes,
     Conflict,
     InvalidValue,
+    NotResumable,
+    Session,
     SessionExists,
     SessionNotFound,
     SessionScope,
     SessionStore,
 )
-from sessionkeeper.keys import key_of
+from sessionkeeper.keys import key_of, split_key
 from sessionkeeper.testing import Fault, FaultyFileSystem, Injected, InjectedCrash, crash_actor
+from sessionkeeper.transfer import export_session, import_session
 
 names = st.sampled_from(["a", "A", "b:c", "x" * 300, "é"])
 # The same ids in two namespaces: a session is named by both together.
@@ -52,7 +57,15 @@ class Model:
     tags: tuple[str, ...] = ()
     pinned: bool = False
     notes: tuple[str, ...] = ()
+    title: str | None = None
+    status: str | None = None
     keys: dict[str, int] = field(default_factory=dict)
+    # What it was, by generation, as far as anybody looked at it.
+    versions: dict[int, Model] = field(default_factory=dict, compare=False)
+
+    def changed(self, **changes: Any) -> Model:
+        """The next generation."""
+        return replace(self, generation=self.generation + 1, **changes)
 
 
 class StoreMachine(RuleBasedStateMachine):
@@ -138,12 +151,61 @@ class StoreMachine(RuleBasedStateMachine):
             self.at(session_id).save_session(
                 session_id[1], title="swapped", expected_generation=expected
             )
-            self.model[session_id] = replace(before, generation=before.generation + 1)
+            self.model[session_id] = before.changed(title="swapped")
             return
         with pytest.raises(SessionExists if expected == 0 else Conflict):
             self.at(session_id).save_session(
                 session_id[1], title="swapped", expected_generation=expected
             )
+
+    @rule(session_id=ids, new=messages, status=st.sampled_from([None, "active"]))
+    def create(self, session_id: Id, new: list[Any], status: str | None) -> None:
+        if session_id in self.model:
+            with pytest.raises(SessionExists):
+                self.at(session_id).create_session(session_id[1], new, status=status)
+            return
+        saved = self.at(session_id).create_session(session_id[1], new, status=status)
+        assert saved.generation == 1
+        self.model[session_id] = Model(1, new, status=status)
+
+    @rule(session_id=ids, more=values)
+    def update(self, session_id: Id, more: Any) -> None:
+        def added(session: Session) -> Changes:
+            return session.replace(messages=[*session.messages, more], title="updated")
+
+        before = self.model.get(session_id)
+        if before is None:
+            with pytest.raises(SessionNotFound):
+                self.at(session_id).update(session_id[1], added)
+            return
+        self.at(session_id).update(session_id[1], added)
+        self.model[session_id] = before.changed(messages=[*before.messages, more], title="updated")
+
+    @rule(session_id=ids, new=st.lists(messages.filter(bool), min_size=1, max_size=4))
+    def tell(self, session_id: Id, new: list[list[Any]]) -> None:
+        before = self.model.get(session_id, Model(0, []))
+        view = self.at(session_id)
+        receipts = [view.tell(AppendMessages(session_id[1], each)) for each in new]
+        for each, receipt in zip(new, receipts, strict=True):
+            before = before.changed(messages=before.messages + each)
+            assert receipt.result(30.0).generation == before.generation
+        self.model[session_id] = before
+
+    @rule(session_id=ids, status=st.sampled_from([None, "active", "paused", "completed", "own"]))
+    def set_status(self, session_id: Id, status: str | None) -> None:
+        before = self.model.get(session_id, Model(0, []))
+        self.at(session_id).save_session(session_id[1], status=status)
+        self.model[session_id] = before.changed(status=status)
+
+    @rule(session_id=ids)
+    def resume(self, session_id: Id) -> None:
+        before = self.model.get(session_id)
+        if before is None or before.status not in ("active", "paused"):
+            with pytest.raises((SessionNotFound, NotResumable)):
+                self.at(session_id).resume(session_id[1])
+            return
+        assert self.at(session_id).resume(session_id[1]).status == "active"
+        self.model[session_id] = before.changed(status="active")
 
     @rule(session_id=ids)
     def delete(self, session_id: Id) -> None:
@@ -221,6 +283,17 @@ class StoreMachine(RuleBasedStateMachine):
             notes=(*before.notes, text),
         )
 
+    @rule(session_id=ids, data=values)
+    def add_event(self, session_id: Id, data: Any) -> None:
+        before = self.model.get(session_id)
+        if before is None:
+            with pytest.raises(SessionNotFound):
+                self.at(session_id).add_event(session_id[1], "kind", data)
+            return
+        event = self.at(session_id).add_event(session_id[1], "kind", data)
+        self.model[session_id] = before.changed()
+        assert self.at(session_id).load_session(session_id[1]).events[-1] == event
+
     @rule(session_id=ids, new_id=names)
     def rename(self, session_id: Id, new_id: str) -> None:
         before = self.model.get(session_id)
@@ -232,7 +305,7 @@ class StoreMachine(RuleBasedStateMachine):
         saved = self.at(session_id).rename_session(session_id[1], new_id)
         assert saved.generation == before.generation + 1
         self.trash[session_id] = self.model.pop(session_id)
-        self.model[new] = replace(before, generation=saved.generation)
+        self.model[new] = replace(before, generation=saved.generation, versions={})
 
     @rule(session_id=ids, new_id=names, at=st.none() | st.integers(0, 3))
     def fork(self, session_id: Id, new_id: str, at: int | None) -> None:
@@ -243,7 +316,13 @@ class StoreMachine(RuleBasedStateMachine):
                 self.at(session_id).fork_session(session_id[1], new_id, at=at)
             return
         assert self.at(session_id).fork_session(session_id[1], new_id, at=at).generation == 1
-        self.model[new] = Model(1, before.messages[:at], before.state, before.tags)
+        self.model[new] = Model(
+            1,
+            before.messages[:at],
+            before.state,
+            before.tags,
+            title=before.title,
+        )
 
     @rule(session_id=ids, message=st.integers(0, 3))
     def rewind(self, session_id: Id, message: int) -> None:
@@ -260,25 +339,77 @@ class StoreMachine(RuleBasedStateMachine):
             messages=before.messages[:message],
         )
 
-    @rule(session_id=ids)
-    def restore(self, session_id: Id) -> None:
-        """Of a session that is there, what was replaced last and is kept."""
-        backups = self.at(session_id).backups(session_id[1])
-        before = self.model.get(session_id)
-        if before is None or not backups:
+    @rule(session_id=ids, data=st.data(), rewinds=st.booleans())
+    def restore(self, session_id: Id, data: st.DataObject, rewinds: bool) -> None:  # noqa: FBT001
+        """Of a session that is there, one of the versions that were replaced and are kept."""
+        view, before = self.at(session_id), self.model.get(session_id)
+        kept = [backup.generation for backup in view.backups(session_id[1])]
+        assert kept == sorted(kept, reverse=True)
+        if before is None or not kept:
             return
-        assert backups[0].generation < before.generation
-        saved = self.at(session_id).restore(session_id[1])
+        assert kept[0] < before.generation
+        generation = data.draw(st.sampled_from(kept))
+        if rewinds:
+            saved = view.rewind(session_id[1], generation=generation)
+        else:
+            saved = view.restore(session_id[1], generation)
         assert saved.generation == before.generation + 1
-        session = self.at(session_id).load_session(session_id[1])
+        version = before.versions[generation]
         self.model[session_id] = replace(
-            before,
+            version,
             generation=saved.generation,
-            messages=session.messages,
-            state=session.state,
-            tags=session.tags,
-            pinned=session.info.pinned,
-            notes=tuple(note.text for note in session.annotations),
+            # About the session, not about one version of it.
+            pinned=before.pinned,
+            keys=before.keys,
+            versions=before.versions,
+        )
+
+    @rule(number=st.integers(1, 4))
+    def clean_up(self, number: int) -> None:
+        self.store.configure(max_sessions=number)
+        # What the change of the settings began is done when this is answered.
+        explained = {d.key: d.removed for d in self.store.explain_cleanup()}
+        gone = {split_key(removal.key) for removal in self.store.cleanup()}
+        self.store.configure(max_sessions=None)
+        left = {
+            (info.namespace, info.session_id)
+            for view in (self.store, self.store.scope("team"))
+            for info in view.list_sessions()
+        }
+        removed = self.model.keys() - left
+        assert gone <= removed
+        assert {split_key(key) for key, goes in explained.items() if goes} <= removed
+        protected = {
+            key
+            for key, model in self.model.items()
+            if model.pinned or model.status in ("active", "paused")
+        }
+        assert not removed & protected
+        assert len(left - protected) <= number
+        assert not removed or len(left) >= min(number, len(self.model))
+        for key in removed:
+            self.trash[key] = self.model.pop(key)
+
+    @rule(session_id=ids, namespace=st.sampled_from(["", "team"]))
+    def export_and_import(self, session_id: Id, namespace: str) -> None:
+        path, before = self.root / "exported.json", self.model.get(session_id)
+        if before is None:
+            with pytest.raises(SessionNotFound):
+                export_session(self.at(session_id), session_id[1], path, overwrite=True)
+            return
+        export_session(self.at(session_id), session_id[1], path, overwrite=True)
+        target = namespace, session_id[1]
+        there = self.model.get(target, Model(0, []))
+        import_session(self.view(namespace), path, on_conflict="replace")
+        # Its notes may be a change of their own; and an equal session is left as it is.
+        generation = self.at(target).load_session(target[1]).generation
+        assert there.generation <= generation <= there.generation + 2
+        self.model[target] = replace(
+            before,
+            generation=generation,
+            pinned=there.pinned,
+            keys=there.keys,
+            versions=there.versions,
         )
 
     @precondition(lambda self: len(self.model) > 2)
@@ -392,6 +523,23 @@ class StoreMachine(RuleBasedStateMachine):
             assert session.info.pinned == expected.pinned
             assert tuple(note.text for note in session.annotations) == expected.notes
             assert session.generation == expected.generation
+            assert (session.title, session.status) == (expected.title, expected.status)
+            assert self.at(session_id).validate_session(session_id[1]) == []
+            expected.versions[expected.generation] = expected
+        for namespace in ("", "team"):
+            view = self.view(namespace)
+            own = {key[1]: model for key, model in self.model.items() if key[0] == namespace}
+            assert [info.session_id for info in view.iter_sessions()] == sorted(own)
+            for tag in ("t", "u", "v"):
+                tagged = {info.session_id for info in view.search(tags=[tag])}
+                assert tagged == {name for name, model in own.items() if tag in model.tags}
+            paused = {info.session_id for info in view.search(status="paused", all_tags=["t"])}
+            assert paused == {
+                name
+                for name, model in own.items()
+                if model.status == "paused" and "t" in model.tags
+            }
+            assert len(view.get_recent(2)) == min(2, len(own))
 
 
 StoreMachine.TestCase.settings = settings(
