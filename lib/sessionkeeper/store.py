@@ -70,10 +70,6 @@ PLAIN: Final = Values()
 # How long an interpreter that exits waits for stores that were left open, in seconds.
 EXIT_TIMEOUT = 10.0
 
-# What the actor's state means for the store. Once its handle is closed nothing will start again,
-# though the rest of the tree may still be on its way down.
-_STATES: Final = {"ready": "ready", "continuing": "recovering", "closed": "closed"}
-
 
 @dataclass(frozen=True, slots=True)
 class StoreInfo:
@@ -470,7 +466,7 @@ class SessionStore(Changing):
         if self._closed or (self._tree is not None and self._tree.exit_reason is not None):
             state = "closed"
         elif server is not None:
-            state = _STATES.get(server.state, "restarting")
+            state = {"ready": "ready", "continuing": "recovering"}.get(server.state, "restarting")
         last_exit = server.last_exit if server is not None else None
         return StoreInfo(
             path=self._path,
