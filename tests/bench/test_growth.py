@@ -193,6 +193,8 @@ def test_the_same_figures_give_the_same_pictures(tmp_path: Path) -> None:
     assert more[0].read_bytes() != first[0].read_bytes()
 
 
+# Once imported, the library leaves a finder behind that knows only the old way to look for modules.
+@pytest.mark.filterwarnings("ignore:PluginImportFixer:ImportWarning")
 def test_without_the_library_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bench.plots.PACKAGE", "no_such_package")
     with pytest.raises(PlotsMissing, match="pip install"):
