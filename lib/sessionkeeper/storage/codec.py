@@ -60,8 +60,11 @@ def encode(value: Any, *, where: str = "value") -> bytes:
 
 
 def encode_own(value: Any) -> bytes:
-    """Encode what the store itself has made or checked, on one line."""
-    return _fitted(orjson.dumps(value))
+    """Encode what the store itself has made or checked, on one line, to be made part of more.
+
+    It may hold more memory than it needs (see `_fitted`), so it is not for keeping.
+    """
+    return orjson.dumps(value)
 
 
 def _fitted(encoded: bytes) -> bytes:
