@@ -22,7 +22,12 @@ def deaf_to(name: str) -> Run:
 def main(names: list[str]) -> int:
     """Return 0 if each was noticed."""
     chosen = names or list(settings())
-    heard = run([test for name in chosen for test in settings()[name]], "-n", "2")
+    tests = [test for name in chosen for test in settings()[name]]
+    heard = run(tests, "-n", "2")
+    if heard.outcome != "green":
+        # What fails on a machine that is busy with something else has a second try.
+        print(heard.output)
+        heard = run(tests)
     if heard.outcome != "green":
         print(heard.output)
         print(f"with every setting heard: {heard.outcome}")

@@ -10,7 +10,7 @@ import random
 import shutil
 import threading
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -42,7 +42,7 @@ from sessionkeeper.testing import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from sessionkeeper.events import Event
@@ -625,6 +625,83 @@ def test_files_whose_sync_failed_are_written_anew(bench: Bench, fs: FaultyFileSy
     assert bench.backend.checkpoint(full=True)
     assert (bench.folder / "s1.json").stat().st_ino != inode, "a second sync proves nothing"
     assert bench.backend.live_bytes == 0
+
+
+class _Emptied(FileSystem):
+    """A file system on which something happens between the look at a removal and its sync."""
+
+    def __init__(self) -> None:
+        self.meanwhile: list[Callable[[], object]] = []
+
+    def sync_files(self, folder: Path, paths: Sequence[Path]) -> None:
+        if folder.parent.name == "trash" and self.meanwhile:
+            self.meanwhile.pop()()
+        super().sync_files(folder, paths)
+
+
+@pytest.mark.parametrize("by_hand", [True, False], ids=["by hand", "after its grace"])
+def test_a_trash_that_is_emptied_during_a_checkpoint_does_not_hold_it_up(
+    by_hand: bool,  # noqa: FBT001 - a parameter of the test
+    bench: Bench,
+) -> None:
+    fs = _Emptied()
+    bench.come_up(fs)
+    bench.commit(bench.trash(bench.saved("s1", [1])))
+    bench.saved("s2", [2])
+
+    def empty() -> None:
+        if by_hand:
+            for removal in list(bench.layout.trash.iterdir()):
+                shutil.rmtree(removal)
+        else:
+            assert bench.backend.purge(NOW + timedelta(days=9)) == ["s1"]
+
+    fs.meanwhile.append(empty)
+    assert bench.backend.checkpoint(full=True)
+    assert fs.meanwhile == [], "it was emptied in the midst of it"
+    assert list(bench.layout.trash.iterdir()) == []
+    assert bench.backend.live_bytes == 0
+    bench.saved("s1", ["anew"])
+    assert bench.backend.checkpoint(full=True)
+    bench.come_up()
+    assert bench.sessions() == {"s1": ["anew"], "s2": [2]}
+    assert bench.report.problems == []
+
+
+@pytest.mark.parametrize("by_hand", [True, False], ids=["by hand", "after its grace"])
+def test_a_trash_that_is_emptied_after_a_failed_sync_does_not_hold_the_journal_up(
+    by_hand: bool,  # noqa: FBT001 - a parameter of the test
+    bench: Bench,
+    fs: FaultyFileSystem,
+) -> None:
+    bench.come_up(fs)
+    bench.commit(bench.trash(bench.saved("s1", [1])))
+    bench.saved("s2", [2])
+    fs.fail(Fault("sync_files", os_error(errno.EIO)))
+    assert not bench.backend.checkpoint(full=True), "the medium refused"
+    if by_hand:
+        for removal in list(bench.layout.trash.iterdir()):
+            shutil.rmtree(removal)
+    else:
+        assert bench.backend.purge(NOW + timedelta(days=9)) == ["s1"]
+    assert bench.backend.checkpoint(full=True)
+    assert bench.backend.live_bytes == 0
+    assert list(bench.layout.trash.iterdir()) == []
+    bench.come_up()
+    assert bench.sessions() == {"s2": [2]}
+    assert bench.report.problems == []
+
+
+def test_what_cannot_be_made_durable_is_not_purged(bench: Bench, fs: FaultyFileSystem) -> None:
+    bench.come_up(fs)
+    bench.commit(bench.trash(bench.saved("s1", [1])))
+    fs.fail(Fault("sync_files", os_error(errno.EIO)))
+    with pytest.raises(StorageFailed, match="not purged"):
+        bench.backend.purge(NOW + timedelta(days=9))
+    assert [path.name for path in bench.layout.trash.iterdir()] == ["0000000000000002-s1"]
+    assert bench.backend.purge(NOW) == [], "its grace is not over"
+    assert bench.backend.purge(NOW + timedelta(days=9)) == ["s1"]
+    assert list(bench.layout.trash.iterdir()) == []
 
 
 def test_a_file_that_is_written_anew_does_not_take_the_place_of_a_later_version(

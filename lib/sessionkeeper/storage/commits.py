@@ -24,6 +24,7 @@ from sessionkeeper.storage.trash import SESSION
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from datetime import datetime
     from pathlib import Path
 
     from sessionkeeper.clock import Clock
@@ -289,8 +290,12 @@ class CommittingFolder(EditableFolder):
 
         In the trash it gets another folder.
         """
-        self._log([trash_entry(change, repeated=True)])
         stem = self._names.stem_for(session_id)
+        if self._fs.status(self._unsynced_removals[session_id].folder / SESSION) is None:
+            # The trash was emptied by hand: there is nothing left to write anew.
+            self._fs.sync_folder(self._path(stem).parent)
+            return
+        self._log([trash_entry(change, repeated=True)])
         folder = self._trash.renew(change.lsn, stem, self._new_temporary)
         self._unsynced_removals[session_id] = Removal(change, folder)
         self._write_absence(stem, self._fs.read(folder / SESSION)[0])
@@ -340,6 +345,17 @@ class CommittingFolder(EditableFolder):
         if stem in self._doubtful:
             self._doubtful.discard(stem)
             self._doubtful_removals.add(session_id)
+
+    def purge(self, before: datetime) -> list[str]:
+        """Remove for good what was trashed before that instant. See `SessionFolder.purge`."""
+        # Durable first: nothing could make it so once it has left the trash.
+        try:
+            for session_id, removal in list(self._unsynced_removals.items()):
+                if removal.change.at < before:
+                    self._sync_removal(session_id)
+        except OSError as error:
+            raise StorageFailed(f"the trash was not purged: {error}") from error
+        return super().purge(before)
 
     def sync(self) -> None:
         """Make everything committed durable, at the level `os`.

@@ -37,6 +37,8 @@ class WatchedSyncs(FileSystem):
     def _noticed(self) -> Iterator[None]:
         try:
             yield
+        except FileNotFoundError:
+            raise  # it was removed meanwhile: there is nothing that could be lost
         except OSError:
             with self._lock:
                 self.refused += 1

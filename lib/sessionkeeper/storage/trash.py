@@ -6,6 +6,7 @@ removal that never happened, and recovery takes it away.
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -147,9 +148,11 @@ class TrashFolder:
         return found if found is not None and found.record.lsn == base_lsn else None
 
     def settle(self, folder: Path) -> None:
-        """Make one removal durable: its bytes, then their names."""
-        self._fs.sync_files(folder, [folder / MANIFEST, folder / SESSION])
-        self._fs.sync_folder(folder)
+        """Make one removal durable: its bytes, then their names; one that is gone needs nothing."""
+        # Another thread may empty the trash meanwhile, and so may a person.
+        with contextlib.suppress(FileNotFoundError):
+            self._fs.sync_files(folder, [folder / MANIFEST, folder / SESSION])
+            self._fs.sync_folder(folder)
 
     def renew(self, lsn: int, stem: str, temporary: Callable[[], Path]) -> Path:
         """Write the folder of a removal anew, under another name, durably.

@@ -26,12 +26,13 @@ class FakeClock:
     """
 
     def __init__(self, now: datetime = START) -> None:
-        self._now = now
         self._timers = ManualTimerService()
+        # Both clocks go by the same time, so that no thread sees one of them ahead of the other.
+        self._zero = now
 
     def now(self) -> datetime:
         """The wall clock."""
-        return self._now
+        return self._zero + timedelta(seconds=self._timers.monotonic())
 
     def monotonic(self) -> float:
         """Seconds since the clock was made."""
@@ -47,10 +48,8 @@ class FakeClock:
 
     def advance(self, seconds: float = 0.0, *, days: float = 0.0) -> None:
         """Move both clocks forward and let the timers that become due call, in this thread."""
-        step = timedelta(days=days, seconds=seconds)
-        self._now += step
-        self._timers.advance(step.total_seconds())
+        self._timers.advance(timedelta(days=days, seconds=seconds).total_seconds())
 
     def set_wall_clock(self, now: datetime) -> None:
         """Set the wall clock alone, also backwards, as an operator or NTP does."""
-        self._now = now
+        self._zero = now - timedelta(seconds=self._timers.monotonic())
