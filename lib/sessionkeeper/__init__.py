@@ -2,7 +2,15 @@
 
 from sessionkeeper.aio import AsyncSessionStore
 from sessionkeeper.aiosessions import AsyncReceipt, AsyncSessionScope, AsyncWatch
-from sessionkeeper.answers import BackupInfo, Decision, Erased, Removal, Saved, StorageStats
+from sessionkeeper.answers import (
+    BackupInfo,
+    Decision,
+    Erased,
+    Removal,
+    Saved,
+    StorageStats,
+    Trashed,
+)
 from sessionkeeper.bridges import cancelled_outcome
 from sessionkeeper.config import Config
 from sessionkeeper.engine.commands import (
@@ -179,6 +187,7 @@ __all__ = [
     "StoreLocked",
     "StoreNotFound",
     "StoreReadOnly",
+    "Trashed",
     "UndeleteSession",
     "UnpinSession",
     "UnreadFailures",

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
-    from sessionkeeper.answers import BackupInfo, Erased, Saved
+    from sessionkeeper.answers import BackupInfo, Erased, Saved, Trashed
     from sessionkeeper.changing import Changing
     from sessionkeeper.config import Config
     from sessionkeeper.engine.textsearch import Order
@@ -362,6 +362,10 @@ class AsyncSessions:
     async def clear(self) -> int:
         """Move all sessions to the trash that there are now; see `SessionStore.clear`."""
         return await self._do(self._store.clear)
+
+    async def list_trash(self) -> list[Trashed]:
+        """The sessions that can be brought back; see `SessionStore.list_trash`."""
+        return await self._run(self._store.list_trash)
 
     async def backups(self, session_id: str) -> list[BackupInfo]:
         """The versions that were replaced and are kept; see `SessionStore.backups`."""

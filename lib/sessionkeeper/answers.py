@@ -39,6 +39,29 @@ class Saved:
 
 
 @dataclass(frozen=True, slots=True)
+class Trashed:
+    """One session that lies in the trash, and can be brought back.
+
+    Attributes:
+        session_id: The session.
+        removed_at: When it was removed, aware, in UTC; its grace counts from then.
+        reason: Why, in words.
+        namespace: The namespace of the session; empty for the default one.
+    """
+
+    session_id: str
+    removed_at: datetime
+    reason: str
+    namespace: str = ""
+
+    @classmethod
+    def of(cls, key: str, removed_at: datetime, reason: str) -> Self:
+        """The removal of the session of that key."""
+        namespace, session_id = split_key(key)
+        return cls(session_id, removed_at, reason, namespace)
+
+
+@dataclass(frozen=True, slots=True)
 class Removal:
     """One session that a cleanup removed, or would remove.
 

@@ -124,7 +124,7 @@ class SessionTooLarge(SessionKeeperError, ValueError):
 class SessionNotFound(SessionKeeperError, LookupError):
     """No session of that id."""
 
-    default_hint = "list_sessions() shows what there is; a deleted session can be undeleted."
+    default_hint = "list_sessions() shows what there is; list_trash() what can be undeleted."
 
 
 class Conflict(SessionKeeperError):

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from datetime import date, datetime
 
+    from sessionkeeper.answers import Trashed
     from sessionkeeper.engine.textsearch import Order
     from sessionkeeper.engine.validation import Validator
     from sessionkeeper.engine.values import Values
@@ -241,6 +242,16 @@ class Reading:
         """
         for record in self._view.iterate(self._namespace):
             yield record.info()
+
+    def list_trash(self) -> list[Trashed]:
+        """The sessions that `undelete_session` can bring back, the one removed last first.
+
+        One that is there again is not among them.
+
+        Raises:
+            StoreClosed: The store is closed.
+        """
+        return self._view.removals(self._namespace)
 
     def load_all(self) -> Iterator[Session]:
         """All sessions, loaded one at a time; one deleted meanwhile is left out."""

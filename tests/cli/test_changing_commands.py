@@ -103,7 +103,14 @@ def test_a_deleted_session_comes_back(run: Run, filled: Path) -> None:
     assert (again.exit_code, again.stdout) == (1, "")
     assert "there is no session 'refund'" in again.stderr
 
+    (line,) = run("--path", filled, "trash").stdout.splitlines()
+    session_id, removed_at, reason = line.split("\t")
+    assert (session_id, reason) == ("refund", "deleted")
+    assert objects(run("--path", filled, "trash", "--json").stdout) == [
+        {"session_id": "refund", "removed_at": removed_at, "reason": "deleted"},
+    ]
     assert run("--path", filled, "undelete", "refund").stdout == "refund\t2\t4\n"
+    assert run("--path", filled, "trash").stdout == ""
     taken = run("--path", filled, "undelete", "refund")
     assert taken.exit_code == 1
     assert "hint: " in taken.stderr

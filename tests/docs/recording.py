@@ -61,6 +61,7 @@ STEPS: Final = (
     Step("What would a limit do, and why would the others stay?", "sessionkeeper pin order-19"),
     Step("", "sessionkeeper cleanup --dry-run --max-sessions 1"),
     Step("Deleting can be taken back:", "sessionkeeper delete order-18"),
+    Step("", "sessionkeeper trash"),
     Step("", "sessionkeeper undelete order-18"),
     Step("Erasing cannot:", "sessionkeeper erase order-18 --yes"),
     Step("Settings that stay with the folder:", "sessionkeeper config --set retention_days=30"),

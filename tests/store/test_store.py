@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import tomllib
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -285,6 +286,32 @@ def test_delete_and_undelete(any_store: SessionStore) -> None:
         any_store.undelete_session("s1")
     with pytest.raises(SessionNotFound):
         any_store.undelete_session("never")
+
+
+def test_the_trash_lists_what_can_be_brought_back(any_store: SessionStore) -> None:
+    def listed() -> list[tuple[str, str]]:
+        return [(removal.session_id, removal.reason) for removal in any_store.list_trash()]
+
+    assert listed() == []
+    for session_id in ("s1", "s2", "s3"):
+        any_store.save_session(session_id, [session_id])
+    any_store.scope("team").save_session("s1", [])
+    before = datetime.now(UTC)
+    any_store.delete_session("s2")
+    any_store.rename_session("s1", "s4")
+    any_store.scope("team").delete_session("s1")
+    assert listed() == [("s1", "renamed to s4"), ("s2", "deleted")]
+    (other,) = any_store.scope("team").list_trash()
+    assert (other.session_id, other.namespace) == ("s1", "team")
+    assert before <= other.removed_at <= datetime.now(UTC)
+    any_store.save_session("s2", ["anew"])
+    assert listed() == [("s1", "renamed to s4")], "what is there cannot be brought back"
+    any_store.delete_session("s2")
+    assert listed() == [("s2", "deleted"), ("s1", "renamed to s4")], "each of them once"
+    any_store.undelete_session("s2")
+    assert any_store.load_session("s2").messages == ["anew"]
+    any_store.erase_session("s1")
+    assert listed() == []
 
 
 def test_recent_shows_the_last_changed_first(any_store: SessionStore) -> None:

@@ -20,6 +20,7 @@ from sessionkeeper.cli.commands.show import show
 from sessionkeeper.cli.commands.stats import stats
 from sessionkeeper.cli.commands.tag import tag
 from sessionkeeper.cli.commands.tail import tail
+from sessionkeeper.cli.commands.trash import trash
 from sessionkeeper.cli.commands.watch import watch
 from sessionkeeper.cli.failures import ReportingGroup
 from sessionkeeper.cli.help import help_of
@@ -92,6 +93,7 @@ for name, command in (
     ("pin", pin),
     ("unpin", unpin),
     ("delete", delete),
+    ("trash", trash),
     ("undelete", undelete),
     ("erase", erase),
     ("backups", backups),

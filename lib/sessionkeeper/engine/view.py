@@ -18,7 +18,7 @@ from sessionkeeper.storage.backend import Put, RecoveryReport, Trash
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from sessionkeeper.answers import BackupInfo
+    from sessionkeeper.answers import BackupInfo, Trashed
     from sessionkeeper.engine.backlog import Backlog
     from sessionkeeper.engine.cache import SessionCache
     from sessionkeeper.engine.catalog import Catalog
@@ -380,6 +380,15 @@ class View:
     def trashed(self, session_id: str) -> Document | None:
         """The version deleted last, or None."""
         return self._backend.trashed(session_id)
+
+    def removals(self, namespace: str) -> list[Trashed]:
+        """What could be brought back from the trash of a namespace, the newest removal first."""
+        self.wait_readable()
+        newest: dict[str, Trashed] = {}
+        for removal in reversed(self._backend.removals()):
+            if removal.namespace == namespace:
+                newest.setdefault(key_of(namespace, removal.session_id), removal)
+        return [removal for key, removal in newest.items() if self.record(key) is None]
 
     def newest_first(self) -> Iterable[Record]:
         """All records, of all namespaces, the one changed last first, as they are now."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from sessionkeeper.answers import Trashed
 from sessionkeeper.errors import CorruptDocument, SessionKeeperError
 from sessionkeeper.fixed import fixed
 
@@ -103,6 +104,10 @@ class Trash:
     reason: str
     at: datetime
     request_id: str
+
+    def listed(self) -> Trashed:
+        """The removal as users see it."""
+        return Trashed.of(self.record.session_id, self.at, self.reason)
 
 
 Change = Put | Append | Trash
@@ -245,6 +250,10 @@ class Backend(Protocol):
 
     def trashed(self, session_id: str) -> Document | None:
         """The version deleted last that is still in the trash, or None."""
+        ...
+
+    def removals(self) -> list[Trashed]:
+        """What lies in the trash, the newest removal last."""
         ...
 
     def backups(self, session_id: str) -> list[BackupInfo]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sessionkeeper.answers import BackupInfo, Erased
+from sessionkeeper.answers import BackupInfo, Erased, Trashed
 from sessionkeeper.errors import NoBackup
 from sessionkeeper.keys import named
 from sessionkeeper.storage.backend import Append, Put, Reconciled, RecoveryReport, Trash
@@ -62,6 +62,10 @@ class MemoryBackend:
             if change.record.session_id == session_id:
                 return document
         return None
+
+    def removals(self) -> list[Trashed]:
+        """What was removed and not purged, the newest removal last."""
+        return [change.listed() for change, _ in self._removed]
 
     def backups(self, session_id: str) -> list[BackupInfo]:
         """None: what is replaced is gone."""

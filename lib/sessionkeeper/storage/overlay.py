@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
 
-    from sessionkeeper.answers import BackupInfo, Erased
+    from sessionkeeper.answers import BackupInfo, Erased, Trashed
     from sessionkeeper.storage.backend import Backend, Change
     from sessionkeeper.storage.documents import Document, Record
 
@@ -167,6 +167,10 @@ class Overlay:
             if change.record.session_id == session_id:
                 return document
         return self._below.trashed(session_id)
+
+    def removals(self) -> list[Trashed]:
+        """What lies in the trash, and what was removed since; the newest removal last."""
+        return [*self._below.removals(), *(change.listed() for change, _ in self._removed)]
 
     def backups(self, session_id: str) -> list[BackupInfo]:
         """Those that are stored; what is replaced now is gone."""

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
-    from sessionkeeper.answers import BackupInfo, Erased
+    from sessionkeeper.answers import BackupInfo, Erased, Trashed
     from sessionkeeper.clock import Clock
     from sessionkeeper.layout import Layout
     from sessionkeeper.storage.backend import Change, Trash
@@ -230,6 +230,10 @@ class FolderReader:
     def trashed(self, session_id: str) -> Document | None:
         """The version deleted last that is still in the trash."""
         return self._trash.find(session_id)
+
+    def removals(self) -> list[Trashed]:
+        """What lies in the trash, the newest removal last."""
+        return self._trash.listed()
 
     def backups(self, session_id: str) -> list[BackupInfo]:
         """The versions that were replaced and are kept. See `Backend.backups`."""

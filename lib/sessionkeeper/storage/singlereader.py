@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
-    from sessionkeeper.answers import BackupInfo, Erased
+    from sessionkeeper.answers import BackupInfo, Erased, Trashed
     from sessionkeeper.clock import Clock
     from sessionkeeper.layout import Layout
     from sessionkeeper.storage.backend import Change, ProblemKind
@@ -155,6 +155,10 @@ class SingleFileReader:
     def trashed(self, session_id: str) -> Document | None:
         """The version deleted last that is still in the trash."""
         return self._trash.find(session_id)
+
+    def removals(self) -> list[Trashed]:
+        """What lies in the trash, the newest removal last."""
+        return self._trash.listed()
 
     def backups(self, session_id: str) -> list[BackupInfo]:
         """The versions that were replaced, in the files that are kept. See `Backend.backups`."""

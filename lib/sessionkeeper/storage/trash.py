@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from sessionkeeper.answers import Saved
+from sessionkeeper.answers import Saved, Trashed
 from sessionkeeper.errors import CorruptDocument, NewerVersion
 from sessionkeeper.events import logger
 from sessionkeeper.keys import key_of, split_key
@@ -45,6 +45,7 @@ class Entry:
         lsn: The number of the removal.
         session_id: What was removed.
         at: When the grace began.
+        reason: Why it was removed, in words.
         answers: The requests that it, and the version it removed, fulfilled.
     """
 
@@ -52,6 +53,7 @@ class Entry:
     lsn: int
     session_id: str
     at: datetime
+    reason: str
     answers: dict[str, Saved | bool]
 
 
@@ -66,7 +68,8 @@ def read_removal(fs: FileSystem, folder: Path) -> Entry | None:
         }
         answers[manifest["request_id"]] = True
         at = datetime.fromisoformat(manifest["at"])
-        return Entry(folder, int(folder.name[:_LSN_DIGITS], 16), session_id, at, answers)
+        reason = str(manifest.get("reason", ""))
+        return Entry(folder, int(folder.name[:_LSN_DIGITS], 16), session_id, at, reason, answers)
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -197,6 +200,10 @@ class TrashFolder:
         """Take away a removal that did not happen, though its session was copied already."""
         if self._fs.status(folder) is not None:
             self._remove(folder)
+
+    def listed(self) -> list[Trashed]:
+        """What lies here, newest removal last."""
+        return [Trashed.of(e.session_id, e.at, e.reason) for e in self.entries()]
 
     def find(self, session_id: str) -> Document | None:
         """The version of a session that was removed last."""

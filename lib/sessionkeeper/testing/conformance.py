@@ -8,6 +8,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
+from sessionkeeper.answers import Trashed
 from sessionkeeper.storage.backend import Put, Trash
 from sessionkeeper.storage.documents import Document, Record, Request
 from sessionkeeper.storage.lines import Lines, encode_lines
@@ -108,6 +109,7 @@ def _what_is_trashed_is_gone_and_kept(backend: Backend) -> None:
     _expect(backend.read("s1"), None, "reading a trashed session")
     _expect(list(backend.keys()), [], "the keys")
     _expect(backend.trashed("s1"), document, "the trashed version")
+    _expect(backend.removals(), [Trashed("s1", NOW, "deleted")], "the list of the trash")
     _expect(backend.recover().lsn, 2, "the highest number after a delete")
 
 
@@ -126,6 +128,7 @@ def _the_trash_is_purged_by_time(backend: Backend) -> None:
     backend.commit([Put(early), Put(late), _trash(early, 3), _trash(late, 4, later)])
     _expect(backend.purge(NOW + timedelta(days=1)), ["s1"], "what was purged")
     _expect(backend.trashed("s1"), None, "the purged version")
+    _expect([each.session_id for each in backend.removals()], ["s2"], "what is left in the trash")
     _expect(backend.trashed("s2"), late, "the version still in its grace")
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
-    from sessionkeeper.answers import BackupInfo, Erased
+    from sessionkeeper.answers import BackupInfo, Erased, Trashed
     from sessionkeeper.session import Chunk
     from sessionkeeper.storage.backend import Backend, Change, Reconciled, RecoveryReport
     from sessionkeeper.storage.documents import Document
@@ -285,6 +285,11 @@ class FaultyBackend:
         """See `Backend`."""
         document: Document | None = self._do("trashed", session_id)
         return document
+
+    def removals(self) -> list[Trashed]:
+        """See `Backend`."""
+        found: list[Trashed] = self._do("removals")
+        return found
 
     def erase(self, session_id: str, lsn: int) -> Erased:
         """See `Backend`."""
