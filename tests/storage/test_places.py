@@ -67,23 +67,26 @@ def test_temporaries_have_a_folder_of_their_own_and_names_that_are_never_used_tw
         assert store.load_session("s1.tmp").messages == ["y" * 100_000]
 
 
-def test_a_folder_for_temporaries_on_another_medium_is_refused_at_the_opening(
+@pytest.mark.parametrize("name", ["tmp", "backups", "trash", "quarantine"])
+def test_a_folder_on_another_medium_is_refused_at_the_opening(
     folder: Path,
     tmp_path: Path,
+    name: str,
 ) -> None:
-    """What is written there could not be renamed to where it belongs."""
+    """What is written there could not be renamed to where it belongs, nor linked."""
     memory = Path("/dev/shm")  # noqa: S108 - a file system that is there on every Linux
     if not memory.is_dir() or memory.stat().st_dev == tmp_path.stat().st_dev:
         pytest.skip("there is one file system only")
     with SessionStore.open(folder, watch=False) as store:
         store.save_session("s1", ["kept"])
-    temporaries = folder / ".sessionkeeper" / "tmp"
-    temporaries.rmdir()
+    within = folder / ".sessionkeeper" / name
+    within.rmdir()
     with tempfile.TemporaryDirectory(dir=memory) as elsewhere:
-        temporaries.symlink_to(elsewhere)
-        with pytest.raises(OSError, match="cross-device"):
+        within.symlink_to(elsewhere)
+        with pytest.raises(InvalidConfig, match="another file system") as refused:
             SessionStore.open(folder, watch=False)
-    temporaries.unlink()
+        assert refused.value.path == within
+    within.unlink()
     with SessionStore.open(folder, watch=False) as store:
         assert store.load_session("s1").messages == ["kept"]
 

@@ -9,7 +9,13 @@ import stat
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
-from sessionkeeper.errors import CorruptDocument, PathBlocked, StorageFailed, StoreGone
+from sessionkeeper.errors import (
+    CorruptDocument,
+    InvalidConfig,
+    PathBlocked,
+    StorageFailed,
+    StoreGone,
+)
 from sessionkeeper.events import Event
 from sessionkeeper.fixed import fixed
 from sessionkeeper.keys import namespace_of
@@ -59,6 +65,10 @@ def prepare_folders(fs: FileSystem, layout: Layout) -> None:
 
     A process may be killed between the two: only the last folder says that all others are durable,
     so it is made when they are, and its own name is synced each time.
+
+    Raises:
+        InvalidConfig: One of them is a link to, or a mount of, another file system.
+        OSError: As the system said.
     """
     *others, last = layout.folders()
     missing = [folder for folder in others if fs.status(folder) is None]
@@ -73,6 +83,14 @@ def prepare_folders(fs: FileSystem, layout: Layout) -> None:
                 fs.sync_folder(parent)
         fs.make_folder(last)
     fs.sync_folder(last.parent)
+    device = layout.sessions.stat().st_dev
+    for folder in (layout.temporaries, layout.backups, layout.trash, layout.quarantine):
+        if folder.stat().st_dev != device:
+            raise InvalidConfig(
+                f"{folder} lies on another file system than the sessions",
+                path=folder,
+                hint="Session files are linked and renamed between the two: have both on one.",
+            )
 
 
 class SessionFolder(FolderReader, ABC):
