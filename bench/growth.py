@@ -85,6 +85,11 @@ def name_of(number: int) -> str:
     return f"s{number:08d}"
 
 
+def title_of(number: int) -> str:
+    """The title of a session; they are sorted otherwise than the sessions were made."""
+    return f"Talk {number * 2654435761 % 2**32:08x}"
+
+
 def _list(catalog: Catalog, sessions: int) -> None:
     _expect(catalog.page(), sessions, 1)
 
@@ -122,7 +127,8 @@ class KeeperCatalog:
     def fill(self, numbers: range) -> None:
         """See `Catalog.fill`."""
         for number in numbers:
-            self.store.tell(SaveSession(name_of(number), self._messages, tags=[tag_of(number)]))
+            name, tags = name_of(number), [tag_of(number)]
+            self.store.tell(SaveSession(name, self._messages, tags=tags, title=title_of(number)))
         self.store.flush(None)
 
     def ready(self) -> None:

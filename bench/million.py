@@ -30,7 +30,7 @@ _BYTES_EACH = 20_000
 
 # One process after the other; a process that writes is killed at it.
 _LIVES = (
-    ("create", "list", "search", "expire", "list", "search", "write"),
+    ("create", "list", "search", "sort", "expire", "list", "search", "write"),
     ("open", "list", "search", "close"),
     ("open", "list", "search", "close"),
 )
@@ -39,6 +39,7 @@ _TOLD = {
     "create": "sessions created, {tenth:,} of them long ago",
     "list": "a page listed (median)",
     "search": "a page of a tag searched (median)",
+    "sort": "a page in the slowest of all orders (median)",
     "expire": "what is from long ago removed",
     "write": "200 appends, then killed at more of them",
     "open": "opened until ready",

@@ -25,10 +25,11 @@ if TYPE_CHECKING:
     from typing import Self
 
     from bench.growth import KeeperCatalog
+    from sessionkeeper.pages import SessionOrder
 
 # Nothing else is imported up here: what this process takes by itself is to be small.
 
-STEPS = ("open", "create", "list", "search", "expire", "write", "close")
+STEPS = ("open", "create", "list", "search", "sort", "expire", "write", "close")
 
 # One in so many sessions is from long ago.
 OLD = 10
@@ -45,7 +46,8 @@ class Step:
 
     Attributes:
         name: Of the step.
-        seconds: How long it took; of `list` and `search` the median of one page.
+        seconds: How long it took; of `list` and `search` the median of one page, of
+            `sort` that of the order which takes longest.
         resident: Bytes of memory that the process held afterwards.
         sessions: How many there were then.
     """
@@ -118,6 +120,22 @@ class _Work:
         from bench.growth import tag_of  # noqa: PLC0415
 
         return median(_seconds(lambda: self.catalog.search(tag_of(0))) for _ in range(_ASKED))
+
+    def sort(self) -> float:
+        """Some pages in every order there is."""
+        from sessionkeeper.storage.orders import ORDERS  # noqa: PLC0415
+
+        return max(median(self._pages(order.name)) for order in ORDERS.values())
+
+    def _pages(self, order: SessionOrder) -> Iterator[float]:
+        from bench.growth import PAGE  # noqa: PLC0415
+
+        cursor = None
+        for _ in range(_ASKED):
+            began = perf_counter()
+            page = self.catalog.store.list_sessions(order=order, limit=PAGE, cursor=cursor)
+            yield perf_counter() - began
+            cursor = page.cursor
 
     def expire(self) -> float:
         """Remove what is from long ago."""

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from sessionkeeper.engine.textsearch import Order
     from sessionkeeper.engine.watching import SessionChange, Watch
     from sessionkeeper.events import Event
-    from sessionkeeper.pages import L, Page
+    from sessionkeeper.pages import L, Page, SessionOrder
     from sessionkeeper.receipts import Receipt
     from sessionkeeper.session import Changes, MessageHit, Session, SessionInfo
     from sessionkeeper.workers import Workers
@@ -400,11 +400,14 @@ class AsyncSessions:
     async def list_sessions(
         self,
         *,
+        order: SessionOrder = "-changed",
         limit: int | None = None,
         cursor: str | None = None,
     ) -> Page[SessionInfo]:
         """The metadata of all sessions; see `SessionStore.list_sessions`."""
-        return await self._run(lambda: self._store.list_sessions(limit=limit, cursor=cursor))
+        return await self._run(
+            lambda: self._store.list_sessions(order=order, limit=limit, cursor=cursor),
+        )
 
     async def search(
         self,
@@ -417,6 +420,7 @@ class AsyncSessions:
         max_cost: float | None = None,
         status: str | None = None,
         text: str | None = None,
+        order: SessionOrder = "-changed",
         limit: int | None = None,
         cursor: str | None = None,
     ) -> Page[SessionInfo]:
@@ -431,6 +435,7 @@ class AsyncSessions:
                 max_cost=max_cost,
                 status=status,
                 text=text,
+                order=order,
                 limit=limit,
                 cursor=cursor,
             ),

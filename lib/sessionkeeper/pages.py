@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, TypeVar, overload
 
 from sessionkeeper.errors import InvalidQuery
 
@@ -12,6 +12,24 @@ if TYPE_CHECKING:
     from sessionkeeper.session import SessionInfo
 
 T = TypeVar("T")
+
+SessionOrder: TypeAlias = Literal[
+    "changed",
+    "-changed",
+    "created",
+    "-created",
+    "updated",
+    "-updated",
+    "title",
+    "-title",
+    "cost",
+    "-cost",
+    "messages",
+    "-messages",
+    "id",
+    "-id",
+]
+"""What sessions are listed by, the lowest first; with a `-` in front, the highest first."""
 
 
 class Page(Sequence[T]):

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING
 from sessionkeeper.engine.query import Query, position
 from sessionkeeper.engine.textsearch import search_messages, search_text
 from sessionkeeper.engine.validation import INTEGRITY, issues_of
-from sessionkeeper.errors import (
-    SessionNotFound,
-)
+from sessionkeeper.errors import SessionNotFound
 from sessionkeeper.keys import key_of, named
 from sessionkeeper.layout import check_session_id
 from sessionkeeper.pages import merge_newest
+from sessionkeeper.storage.orders import NEWEST
 from sessionkeeper.storage.texts import Words
 
 if TYPE_CHECKING:
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from sessionkeeper.engine.validation import Validator
     from sessionkeeper.engine.values import Values
     from sessionkeeper.engine.view import View
-    from sessionkeeper.pages import L, Page
+    from sessionkeeper.pages import L, Page, SessionOrder
     from sessionkeeper.session import MessageHit, Session, SessionInfo
 
 
@@ -92,20 +91,26 @@ class Reading:
     def list_sessions(
         self,
         *,
+        order: SessionOrder = "-changed",
         limit: int | None = None,
         cursor: str | None = None,
     ) -> Page[SessionInfo]:
-        """The metadata of all sessions, the one changed last first.
+        """The metadata of all sessions, the one changed last first unless another order is given.
 
         Args:
+            order: What they are listed by, the lowest first; with a `-` in front, the highest.
+                `changed`: the order of the changes themselves; `created` and `updated`: those
+                times; `title`: its first 100 characters, capitals make no difference, and what
+                has none comes behind; `cost`; `messages`: how many; `id`. Equals go by their ids.
             limit: The size of a page; None for all.
-            cursor: The `cursor` of the page before.
+            cursor: The `cursor` of the page before, in the same order.
 
         Raises:
-            InvalidQuery: A negative limit, or a cursor that is not ours.
+            InvalidQuery: An order that there is not, a negative limit, or a cursor that is not of
+                this order.
             IndexBehind: What was saved before is not in the index in time.
         """
-        return self.search(limit=limit, cursor=cursor)
+        return self.search(order=order, limit=limit, cursor=cursor)
 
     def search(
         self,
@@ -118,6 +123,7 @@ class Reading:
         max_cost: float | None = None,
         status: str | None = None,
         text: str | None = None,
+        order: SessionOrder = "-changed",
         limit: int | None = None,
         cursor: str | None = None,
     ) -> Page[SessionInfo]:
@@ -133,12 +139,14 @@ class Reading:
             status: With this status.
             text: With a message that holds all of these: words, "quoted phrases", beginnings of
                 words with a `*` behind them. Capitals and accents make no difference.
+            order: See `list_sessions`.
             limit: The size of a page; None for all.
-            cursor: The `cursor` of the page before.
+            cursor: The `cursor` of the page before, in the same order.
 
         Raises:
-            InvalidQuery: A naive datetime, a negative limit, a cursor that is not ours; a text
-                without a word in it, or one where `full_text` is off.
+            InvalidQuery: A naive datetime, a negative limit, an order that there is not, a cursor
+                that is not of this order; a text without a word in it, or one where `full_text`
+                is off.
             IndexBehind: What was saved before is not in the index in time.
             TypeError: An unknown condition.
         """
@@ -151,6 +159,7 @@ class Reading:
             max_cost=max_cost,
             status=status,
             namespace=self._namespace,
+            order=order,
         )
         if text is not None:
             return search_text(self._view, query, Words.of(text), limit, cursor)
@@ -229,7 +238,7 @@ class Reading:
             IndexBehind: What was saved before is not in the index in time.
         """
         working = list(live)
-        position(limit, None)  # refuses a wrong limit
+        position(NEWEST, limit, None)  # refuses a wrong limit
         # Each of the live ones hides at most one of the stored.
         stored = self.list_sessions(limit=None if limit is None else limit + len(working))
         return merge_newest(working, stored)[:limit]

@@ -83,6 +83,22 @@ def test_pages_follow_each_other(run: Run, filled: Path) -> None:
     assert second.stderr == ""
 
 
+@pytest.mark.parametrize("command", ["list", "search"])
+def test_they_can_be_sorted(run: Run, filled: Path, command: str) -> None:
+    by_length = run("--path", filled, command, "--sort", "-messages", "--limit", 2)
+    assert ids(by_length.stdout) == ["refund", "greeting"]
+    cursor = by_length.stderr.split("--cursor ")[1].strip()
+    rest = run("--path", filled, command, "--sort=-messages", "--cursor", cursor)
+    assert ids(rest.stdout) == ["empty"]
+    assert ids(run("--path", filled, command, "--sort", "id").stdout) == sorted(
+        ["empty", "greeting", "refund"],
+    )
+    assert run("--path", filled, command, "--sort", "id", "--cursor", cursor).exit_code == 1
+    refused = run("--path", filled, command, "--sort", "colour")
+    assert refused.exit_code == 2
+    assert "messages" in refused.stderr
+
+
 def test_a_limit_of_nothing_shows_nothing_and_one_below_is_refused(run: Run, filled: Path) -> None:
     assert run("--path", filled, "list", "--limit", 0).stdout == ""
     assert run("--path", filled, "list", "--limit", -1).exit_code == 2

@@ -12,11 +12,21 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from sessionkeeper.pages import SessionOrder
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock(datetime(2025, 1, 1, 12, tzinfo=UTC))
+
 
 @pytest.fixture(params=["index", "records"])
-def filled(folder: Path, request: pytest.FixtureRequest) -> Iterator[SessionStore]:
+def filled(
+    folder: Path,
+    clock: FakeClock,
+    request: pytest.FixtureRequest,
+) -> Iterator[SessionStore]:
     """A store that answers from its index, or from the records in memory."""
-    clock = FakeClock(datetime(2025, 1, 1, 12, tzinfo=UTC))
     with SessionStore.open(folder, watch=False, inject=Injected(clock=clock)) as store:
         tags = [("a",), ("a", "b"), ("b", "c"), ()]
         for number in range(8):
@@ -86,7 +96,77 @@ def test_pages_cover_everything_once(filled: SessionStore) -> None:
             break
     assert seen == [f"s{number}" for number in range(7, -1, -1)]
     assert filled.list_sessions(limit=8).cursor is None
-    assert filled.list_sessions(limit=0, cursor="lsn:5").cursor == "lsn:5"
+    assert filled.list_sessions(limit=0, cursor="changed.desc:5:s4").cursor == "changed.desc:5:s4"
+
+
+def pages(store: Any, limit: int, **conditions: Any) -> list[str]:
+    """The ids of all pages, one after the other."""
+    seen: list[str] = []
+    cursor: str | None = None
+    while True:
+        page = store.search(limit=limit, cursor=cursor, **conditions)
+        seen += ids(page)
+        cursor = page.cursor
+        if cursor is None:
+            return seen
+
+
+# What each goes by: equals in every one but the first two, and titles that are sorted by no byte.
+MADE = {
+    "a": ("Beta", 1.0, 2),
+    "B": ("Alpha", 1.0, 0),
+    "c": (None, 0.0, 2),
+    "d": ("alpha", 2.5, 1),
+    "e": (None, 0.0, 0),
+    "f": ("Äther: 50 % & more", 0.25, 1),
+}
+BY: dict[SessionOrder, str] = {
+    "changed": "Bcdefa",
+    "created": "aBcdef",
+    "updated": "Bcdefa",
+    "title": "Bdafce",
+    "cost": "cefBad",
+    "messages": "Bedfac",
+    "id": "Bacdef",
+}
+
+
+@pytest.mark.parametrize("limit", [1, 2, 5, 6])
+@pytest.mark.parametrize("order", BY)
+def test_sessions_are_listed_by_what_is_asked_for(
+    order: SessionOrder,
+    limit: int,
+    filled: SessionStore,
+    clock: FakeClock,
+) -> None:
+    for info in filled.list_sessions():
+        filled.delete_session(info.session_id)
+    scope = filled.scope("team")
+    for place in (filled, scope):
+        for session_id, (title, cost, messages) in MADE.items():
+            paid = [{"type": "result", "total_cost_usd": cost}, *[1] * (messages - 1)]
+            place.save_session(session_id, paid[:messages], title=title, total_cost=cost)
+            clock.advance(seconds=1)
+        place.add_tags("a", ["changed last"])
+    expected = list(BY[order])
+    for place in (filled, scope):
+        assert pages(place, limit, order=order) == expected
+        assert pages(place, limit, order=f"-{order}") == expected[::-1]
+        assert ids(place.list_sessions(order=order)) == expected
+    some = [session_id for session_id in expected if MADE[session_id][1] >= 1]
+    assert pages(filled, limit, order=order, min_cost=1) == some
+
+
+def test_a_cursor_continues_the_order_it_is_of(filled: SessionStore) -> None:
+    by_cost = filled.list_sessions(order="-cost", limit=2).cursor
+    assert by_cost is not None
+    assert ids(filled.list_sessions(order="-cost", limit=2, cursor=by_cost)) == ["s5", "s4"]
+    for order in ("cost", "-changed", "id"):
+        with pytest.raises(InvalidQuery, match=f"by {order!r}"):
+            filled.search(order=order, cursor=by_cost)
+    with pytest.raises(InvalidQuery) as caught:
+        filled.search(order="price")  # type: ignore[arg-type]
+    assert "-messages" in str(caught.value.hint)
 
 
 def test_pages_stay_whole_while_sessions_change(filled: SessionStore) -> None:
@@ -103,8 +183,17 @@ def test_pages_stay_whole_while_sessions_change(filled: SessionStore) -> None:
         {"limit": True},
         {"limit": "3"},
         {"cursor": "nonsense"},
-        {"cursor": "lsn:"},
-        {"cursor": "lsn:-3"},
+        {"cursor": "created.asc:5:s3"},
+        {"cursor": "changed.asc:5:s3"},
+        {"cursor": "changed.desc:5:s3:s4"},
+        {"cursor": "changed.desc:5:\ud800"},
+        {"cursor": f"changed.desc:{'9' * 5000}:s3"},
+        {"order": "cost", "cursor": "cost.asc:nan:s3"},
+        {"order": "colour"},
+        {"order": "--cost"},
+        {"order": ["cost"]},
+        {"cursor": "lsn:5"},
+        {"cursor": "changed.desc:x:s3"},
         {"after": datetime(2025, 1, 1)},  # noqa: DTZ001 - a naive one is the point
         {"before": "2025-01-01"},
         {"min_cost": float("nan")},

@@ -765,6 +765,41 @@ def test_a_short_life_is_enough_to_build_it(folder: Path, monkeypatch: pytest.Mo
         ]
 
 
+# As version 2 had it.
+_OLD = """
+CREATE TABLE sessions (namespace TEXT NOT NULL, session_id TEXT NOT NULL, lsn INTEGER NOT NULL,
+    updated_at INTEGER NOT NULL, total_cost REAL NOT NULL, status TEXT, record BLOB NOT NULL,
+    stem TEXT, inode INTEGER, size INTEGER, mtime_ns INTEGER, crc INTEGER NOT NULL,
+    PRIMARY KEY (namespace, session_id));
+CREATE INDEX sessions_newest ON sessions (namespace, lsn, session_id);
+CREATE TABLE tags (namespace TEXT NOT NULL, session_id TEXT NOT NULL, tag TEXT NOT NULL,
+    lsn INTEGER NOT NULL, PRIMARY KEY (namespace, session_id, tag)) WITHOUT ROWID;
+CREATE INDEX tags_newest ON tags (namespace, tag, lsn);
+CREATE TABLE reached (one INTEGER PRIMARY KEY, lsn INTEGER NOT NULL, crc INTEGER NOT NULL);
+INSERT INTO sessions VALUES ('', 's1', 9, 1, 2.0, NULL, X'7b7d', 's1', 1, 1, 1, 1);
+PRAGMA user_version = 2;
+"""
+
+
+def test_an_index_of_an_older_version_is_made_anew(folder: Path) -> None:
+    titles = ["b", "C", None, "a"]
+    with SessionStore.open(folder, watch=False) as store:
+        for number, title in enumerate(titles):
+            store.save_session(f"s{number}", [number], title=title)
+    path = folder / ".sessionkeeper" / "index.db"
+    path.unlink()
+    with closing(sqlite3.connect(path)) as raw:
+        raw.executescript(_OLD)
+    fs = ReadNames()
+    with SessionStore.open(folder, watch=False, inject=Injected(fs=fs)) as store:
+        assert sorted(fs.names) == ["s0", "s1", "s2", "s3"], "nothing in it was believed"
+        wait_indexed(store)
+        assert agrees(store)
+        assert ids(store.list_sessions(order="title")) == ["s3", "s0", "s1", "s2"]
+    with closing(sqlite3.connect(path)) as raw:
+        assert raw.execute("PRAGMA user_version").fetchone() == (Index.VERSION,)
+
+
 def test_what_a_page_shows_is_what_the_records_say(store: SessionStore) -> None:
     for number in range(12):
         store.save_session(f"s{number}", [], tags=["even"] if number % 2 == 0 else [])

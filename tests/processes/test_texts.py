@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from sessionkeeper import MessageHit, Page, SessionInfo, SessionScope
+    from sessionkeeper.pages import SessionOrder
     from sessionkeeper.storage.fulltext import Piece
 
 TEXTS = ("alpha", "alpha beta", "beta gamma alpha", "gamma", "alps", "")
@@ -374,6 +375,74 @@ def test_a_search_never_mixes_two_versions(
         assert asked
     monkeypatch.undo()
     agrees(searched)
+
+
+ORDERS: tuple[SessionOrder, ...] = ("title", "-title", "messages", "-messages", "id", "changed")
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_what_has_the_words_is_shown_in_any_order(
+    order: SessionOrder,
+    searched: SessionStore,
+    way: str,
+) -> None:
+    for number, title in enumerate(["b", "D", "a", None, "C", "e"]):
+        texts = ["alpha"] * (number % 4) + ["beta"]
+        searched.save_session(f"s{number}", texts, title=title, tags=["odd"] * (number % 2))
+    for conditions in ({}, {"tags": ["odd"]}):
+        listed = searched.search(order=order, **conditions)  # type: ignore[arg-type]
+        expected = [info.session_id for info in listed if info.session_id not in {"s0", "s4"}]
+        assert ids(searched.search(text="alpha", order=order, **conditions)) == expected  # type: ignore[arg-type]
+        page = searched.search(text="alpha", order=order, limit=1, **conditions)  # type: ignore[arg-type]
+        found = ids(page)
+        while page.cursor is not None:
+            page = searched.search(
+                text="alpha",
+                order=order,
+                limit=1,
+                cursor=page.cursor,
+                **conditions,  # type: ignore[arg-type]
+            )
+            found += ids(page)
+        assert found == expected
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, None])
+def test_pages_leave_nothing_out_when_some_move_back_while_they_are_looked_for(
+    limit: int | None,
+    searched: SessionStore,
+    way: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The page would end with one of them, and the next begin behind it."""
+    for number, title in enumerate("abcdef"):
+        searched.save_session(f"s{number}", ["alpha"], title=title)
+    seen = {name: getattr(textsearch._Search, name) for name in ("_rare", "_records_of", "_all")}
+
+    def then(name: str, change: Callable[[], object]) -> None:
+        """Have something changed just after the search has looked."""
+
+        def look(*given: Any) -> Any:
+            found = seen[name](*given)
+            monkeypatch.setattr(textsearch._Search, name, seen[name])
+            change()
+            return found
+
+        monkeypatch.setattr(textsearch._Search, name, look)
+
+    def change(**changes: Any) -> None:
+        for number in range(3):
+            searched.save_session(f"s{number}", **changes)
+
+    # So that the sessions themselves are looked through, and then they move.
+    then("_rare", lambda: change(messages=["alpha", "alpha"]))
+    then("_records_of" if way == "rare" else "_all", lambda: change(title="dd"))
+    page = searched.search(text="alpha", order="title", limit=limit)
+    found = ids(page)
+    while page.cursor is not None:
+        page = searched.search(text="alpha", order="title", limit=limit, cursor=page.cursor)
+        found += ids(page)
+    assert found == ["s3", "s0", "s1", "s2", "s4", "s5"]
 
 
 def test_what_was_read_already_is_not_added_again(

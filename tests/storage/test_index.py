@@ -6,37 +6,44 @@ import os
 import random
 import shutil
 import sqlite3
+import tempfile
 import threading
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
+from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from sessionkeeper.engine.cache import SessionCache
 from sessionkeeper.engine.catalog import Catalog
-from sessionkeeper.engine.query import Query, select
+from sessionkeeper.engine.query import Query, page_of, position, select
 from sessionkeeper.engine.view import View
 from sessionkeeper.processes.indexer import Indexing
 from sessionkeeper.storage import database as database_module
+from sessionkeeper.storage import index as index_module
 from sessionkeeper.storage import platform as platform_module
+from sessionkeeper.storage import selecting
 from sessionkeeper.storage.backend import RecoveryReport
 from sessionkeeper.storage.database import IndexFailed
 from sessionkeeper.storage.documents import Record, Request, decode_record, encode_record
 from sessionkeeper.storage.examine import Known
 from sessionkeeper.storage.index import Entry, Index
 from sessionkeeper.storage.memory import MemoryBackend
+from sessionkeeper.storage.orders import NEWEST, ORDERS
 from sessionkeeper.storage.platform import FileSystem, Signature
 from sessionkeeper.testing import FakeClock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from pathlib import Path
 
     from sessionkeeper.events import Event
+    from sessionkeeper.storage.orders import Order, Position
 
 NOW = datetime(2025, 1, 1, tzinfo=UTC)
 EVERYTHING = Query()
@@ -49,6 +56,8 @@ QUERIES = [
     Query(status="active"),
     Query(min_cost=3.0, max_cost=7.5),
     Query(after=NOW + timedelta(days=3), before=NOW + timedelta(days=11)),
+    *(Query(order=order) for order in ORDERS.values()),
+    Query(tags=frozenset(["odd", "fifth"]), order=ORDERS["title"]),
 ]
 
 
@@ -131,12 +140,140 @@ def test_what_is_written_is_found_in_the_order_of_changes(index: Index) -> None:
 def test_it_finds_what_a_search_of_the_records_finds(index: Index, query: Query) -> None:
     records = [record(number) for number in range(30)]
     index.write([Entry(record) for record in records])
-    newest = list(reversed(records))
-    for below in (None, (20, ""), (20, "s19"), (20, "s2"), (0, ""), (10**30, "")):
-        expected = [r for r in newest if below is None or (r.lsn, r.session_id) < below]
-        expected = [r for r in expected if query.matches(r)]
-        assert index.page(query, below, None) == expected
-        assert index.page(query, below, 3) == expected[:3]
+    in_order = query.order.first(records, None)
+    places: list[Position | None] = [None, query.order.position(record(19))]
+    if query.order is NEWEST:
+        places += [(20, ""), (20, "s19"), (20, "s2"), (0, ""), (10**30, "")]
+    for behind in places:
+        expected = [r for r in in_order if query.order.is_behind(r, behind) and query.matches(r)]
+        assert index.page(query, behind, None) == expected
+        assert index.page(query, behind, 3) == expected[:3]
+
+
+ALIKE = ("", "a", "A", "b", "ä", "Z", "z" * 99 + "a", "z" * 101, "\U0001f600", None)
+
+numbered = st.integers(0, 3)
+records = st.lists(
+    st.builds(
+        lambda number, title, created, updated, cost, messages, tags: record(
+            number,
+            session_id=f"s{number}" if number % 3 else f"team/s{number}",
+            title=title,
+            created_at=NOW + timedelta(microseconds=created),
+            updated_at=NOW + timedelta(days=1 + updated),
+            total_cost=cost,
+            message_count=messages,
+            lsn=number // 2,
+            tags=tuple(sorted(tags)),
+        ),
+        st.integers(0, 60),
+        st.sampled_from(ALIKE),
+        numbered,
+        numbered,
+        st.sampled_from([0.0, -0.0, 0.1, 1e300]),
+        numbered,
+        st.sets(st.sampled_from(["odd", "fifth", "more"])),
+    ),
+    max_size=25,
+    unique_by=lambda made: made.session_id,
+)
+wanted = st.builds(
+    Query,
+    tags=st.frozensets(st.sampled_from(["odd", "fifth"])),
+    all_tags=st.frozensets(st.sampled_from(["odd", "more"])),
+    after=st.sampled_from([None, NOW + timedelta(days=2)]),
+    before=st.sampled_from([None, NOW + timedelta(days=3)]),
+    min_cost=st.sampled_from([None, 0.1]),
+    max_cost=st.sampled_from([None, 0.1]),
+    namespace=st.sampled_from(["", "team"]),
+    order=st.sampled_from(list(ORDERS.values())),
+)
+
+
+@settings(max_examples=150)
+@given(records, wanted, st.integers(1, 6), st.sampled_from([0, 3, 2000]))
+def test_in_every_order_it_finds_what_a_search_of_the_records_finds(
+    made: list[Record],
+    query: Query,
+    limit: int,
+    few: int,
+) -> None:
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        # Whether the sessions with a tag are sorted, or the order is gone through.
+        patch.setattr(index_module, "FEW", few)
+        index = Index(Path(folder) / "index.db")
+        index.open()
+        index.write([Entry(record) for record in made])
+        matching = [record for record in made if query.matches(record)]
+        cursor: str | None = None
+        seen: list[Record] = []
+        while True:
+            behind = position(query.order, limit, cursor)
+            found = index.page(query, behind, limit + 1)
+            page = select(NEWEST.first(made, None), query, limit, cursor)
+            assert page_of(query.order, found, limit) == page
+            seen += found[:limit]
+            cursor = page.cursor
+            if cursor is None:
+                break
+        assert seen == index.page(query, None, None) == query.order.first(matching, None)
+        assert sorted(ids(seen)) == sorted(ids(matching)), "each once"
+        index.close()
+
+
+@pytest.mark.parametrize("order", ORDERS.values(), ids=lambda order: order.name)
+@pytest.mark.parametrize(
+    "conditions",
+    [
+        {},
+        {"after": NOW, "before": NOW, "min_cost": 1.0, "max_cost": 1.0, "status": "active"},
+        {"all_tags": frozenset(["odd", "fifth"])},
+    ],
+)
+@pytest.mark.parametrize("continued", [False, True])
+def test_a_page_is_read_and_not_sorted(
+    order: Order,
+    conditions: dict[str, Any],
+    continued: bool,  # noqa: FBT001 - a parameter of the test
+    index: Index,
+) -> None:
+    query = Query(order=order, **conditions)
+    behind = order.position(record(3)) if continued else None
+    statement, values = selecting.select(query, behind, 50, few=False)
+    plan = index._open_writer().execute(f"EXPLAIN QUERY PLAN {statement}", values).fetchall()
+    steps = [step[-1] for step in plan]
+    assert not any("TEMP B-TREE" in step for step in steps), steps
+    begun = next(step for step in steps if step.startswith("SEARCH"))
+    assert not continued or "<" in begun or ">" in begun, "it begins behind the cursor"
+
+
+def test_the_sessions_with_a_rare_tag_are_looked_up(index: Index) -> None:
+    """Whatever the order: else a page by id would go through all ids."""
+    for order in ORDERS.values():
+        query = Query(order=order, tags=frozenset(["odd", "fifth"]))
+        behind = order.position(record(3))
+        statement, values = selecting.select(query, behind, 50, few=True)
+        plan = index._open_writer().execute(f"EXPLAIN QUERY PLAN {statement}", values).fetchall()
+        steps = [step[-1] for step in plan]
+        assert "(namespace=? AND session_id=?)" in steps[0], steps
+
+
+@pytest.mark.parametrize("order", ["title", "-title", "cost", "messages", "created", "updated"])
+def test_a_row_in_the_wrong_place_is_noticed(order: str, index: Index) -> None:
+    """Its checksum is right, and it still does not say what its record says."""
+    index.write([entry(number, created_at=NOW + timedelta(days=number)) for number in range(9)])
+    writer = index._open_writer()
+    row = list(writer.execute("SELECT * FROM sessions WHERE session_id = 's4'").fetchone())
+    row[3:8] = [1, 1, "title — 90", 99, 99.0]
+    row[-1] = index_module._crc(tuple(row))
+    writer.execute(index_module._PUT, row)
+    query = Query(order=ORDERS[order])
+    with pytest.raises(IndexFailed, match="should not"):
+        index.page(query, None, None)
+    if order in {"title", "cost", "messages"}:
+        # Alone behind the cursor, where its record does not belong.
+        with pytest.raises(IndexFailed, match="should not"):
+            index.page(query, query.order.position(record(8)), None)
 
 
 def test_many_tags_at_once(index: Index) -> None:
@@ -212,10 +349,11 @@ def test_a_row_that_is_not_as_it_was_written_is_left_out(index: Index) -> None:
 @pytest.mark.parametrize(
     "statement",
     [
-        "PRAGMA user_version = 3",
+        "PRAGMA user_version = 2",
         "CREATE TABLE more (a)",
         "CREATE TRIGGER t AFTER INSERT ON tags BEGIN DELETE FROM sessions; END",
         "DROP INDEX tags_newest",
+        "DROP INDEX sessions_by_title",
     ],
 )
 def test_a_database_that_is_not_ours_is_not_used(index: Index, statement: str) -> None:
@@ -354,7 +492,8 @@ class Indexed:
         for query in QUERIES:
             found = self.catalog.page(query, None, None)
             assert found is not None, where
-            assert found == [r for r in newest if query.matches(r)], where
+            matching = filter(query.matches, self.records.values())
+            assert found == query.order.first(matching, None), where
         found = self.catalog.after("", 10**6)
         assert found == sorted(self.records.values(), key=lambda r: r.session_id), where
 
@@ -432,6 +571,9 @@ def test_whatever_stands_there_is_replaced(damage: Any, pristine: Path, tmp_path
         "UPDATE tags SET lsn = 1000 WHERE session_id = 's7'",
         "UPDATE sessions SET lsn = 1000 WHERE session_id = 's7'",
         "UPDATE sessions SET status = 'active'",
+        "UPDATE sessions SET title = 'A' WHERE session_id = 's7'",
+        "UPDATE sessions SET created_at = 0",
+        "UPDATE sessions SET message_count = 1 WHERE session_id = 's7'",
         "UPDATE sessions SET session_id = 's700' WHERE session_id = 's7'",
         "UPDATE sessions SET record = CAST('{}' AS BLOB)",
         "UPDATE sessions SET crc = crc + 1 WHERE session_id = 's7'",

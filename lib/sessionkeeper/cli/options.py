@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from sessionkeeper.cli.completion import session_ids
+from sessionkeeper.pages import SessionOrder
 
 # A str: as a Path, the empty text of an unset variable would be the current folder.
 PathOption = Annotated[
@@ -43,6 +44,15 @@ LimitOption = Annotated[
 CursorOption = Annotated[
     str | None,
     typer.Option("--cursor", metavar="CURSOR", help="Continue where the page before ended."),
+]
+SortOption = Annotated[
+    SessionOrder,
+    typer.Option(
+        "--sort",
+        metavar="ORDER",
+        help="By changed, created, updated, title, cost, messages or id;"
+        " with a - in front, the highest first.",
+    ),
 ]
 IntervalOption = Annotated[
     float,

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sessionkeeper.storage.documents import Record
-    from sessionkeeper.storage.index import Index, Wanted
+    from sessionkeeper.storage.index import Index
+    from sessionkeeper.storage.orders import Position
+    from sessionkeeper.storage.selecting import Wanted
 
 
 class Catalog(Backlog):
@@ -41,7 +43,7 @@ class Catalog(Backlog):
     def page(
         self,
         wanted: Wanted,
-        below: tuple[int, str] | None,
+        behind: Position | None,
         limit: int | None,
     ) -> list[Record] | None:
         """See `Index.page`; None if the index cannot be used now.
@@ -49,7 +51,7 @@ class Catalog(Backlog):
         Raises:
             IndexBehind: What was saved before is not in it in time.
         """
-        return self._read(lambda: self.index.page(wanted, below, limit))
+        return self._read(lambda: self.index.page(wanted, behind, limit))
 
     def after(self, session_id: str, limit: int) -> list[Record] | None:
         """See `Index.after`; None if the index cannot be used now.

@@ -1,4 +1,4 @@
-"""Which sessions a list or a search shows: a pure filter over records, newest change first."""
+"""Which sessions a list or a search shows, and in what order: pure functions over records."""
 
 from __future__ import annotations
 
@@ -6,18 +6,19 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
 from itertools import islice
 from typing import TYPE_CHECKING
+from urllib.parse import quote, unquote
 
 from sessionkeeper.errors import InvalidQuery
 from sessionkeeper.keys import namespace_of
 from sessionkeeper.pages import Page
 from sessionkeeper.session import SessionInfo, check_tags
+from sessionkeeper.storage.orders import NEWEST, ORDERS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from sessionkeeper.storage.documents import Record
-
-_CURSOR = "lsn:"
+    from sessionkeeper.storage.orders import Order, Position
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +34,7 @@ class Query:
         max_cost: With at most this `total_cost`.
         status: With this status.
         namespace: In this namespace.
+        order: What they are shown by.
     """
 
     tags: frozenset[str] = frozenset()
@@ -43,6 +45,7 @@ class Query:
     max_cost: float | None = None
     status: str | None = None
     namespace: str = ""
+    order: Order = NEWEST
 
     @classmethod
     def of(
@@ -56,11 +59,13 @@ class Query:
         max_cost: float | None = None,
         status: str | None = None,
         namespace: str = "",
+        order: str = NEWEST.name,
     ) -> Query:
         """Check what a caller asks for.
 
         Raises:
-            InvalidQuery: A naive datetime, or a value of the wrong type.
+            InvalidQuery: A naive datetime, an order that there is not, or a value of the wrong
+                type.
         """
         return cls(
             tags=frozenset(check_tags(tags)),
@@ -71,6 +76,7 @@ class Query:
             max_cost=_number("max_cost", max_cost),
             status=status,
             namespace=namespace,
+            order=_order(order),
         )
 
     def matches(self, record: Record) -> bool:
@@ -95,66 +101,86 @@ def select(
 ) -> Page[SessionInfo]:
     """One page of the sessions that match.
 
-    A cursor names the last change shown, so pages never overlap; a session changed between two
-    pages moves to the front and may be missing from the rest.
+    A cursor names the last session shown and where it stood, so pages never overlap; a session
+    that changes its place between two pages may be missing from the rest, or come again.
 
     Raises:
-        InvalidQuery: A negative limit, or a cursor that is not ours.
+        InvalidQuery: A negative limit, or a cursor that is not of this order.
     """
-    below = position(limit, cursor)
+    behind = position(query.order, limit, cursor)
     if limit == 0:
         return Page([], cursor)
     more = None if limit is None else limit + 1
-    return newest_page(list(islice(matching(newest_first, query, below), more)), limit)
+    found = matching(newest_first, query, behind)
+    if query.order is NEWEST:
+        return page_of(query.order, list(islice(found, more)), limit)
+    return page_of(query.order, query.order.first(found, more), limit)
 
 
 def matching(
-    newest_first: Iterable[Record],
+    records: Iterable[Record],
     query: Query,
-    below: tuple[int, str] | None,
+    behind: Position | None,
 ) -> Iterator[Record]:
     """Those that match, and come behind where a page begins."""
-    for record in newest_first:
-        if is_below(record, below) and query.matches(record):
+    for record in records:
+        if query.order.is_behind(record, behind) and query.matches(record):
             yield record
 
 
-def is_below(record: Record, below: tuple[int, str] | None) -> bool:
-    """Whether a session comes behind where a page begins."""
-    return below is None or (record.lsn, record.session_id) < below
-
-
-def newest_page(found: Sequence[Record], limit: int | None) -> Page[SessionInfo]:
+def page_of(order: Order, found: Sequence[Record], limit: int | None) -> Page[SessionInfo]:
     """A page, with its cursor, of what was found.
 
     Args:
-        found: The newest of what is wanted; one more than the limit, if there are so many.
+        order: What it was looked for by.
+        found: The first of what is wanted; one more than the limit, if there are so many.
         limit: The size of the page; None for all.
     """
     shown = found if limit is None else found[:limit]
     infos = [record.info() for record in shown]
-    if len(shown) == len(found):
-        return Page(infos, None)
-    last, following = found[len(shown) - 1 : len(shown) + 1]
-    # Two sessions have one number only where a file was copied here from another store.
-    tie = f":{last.session_id}" if following.lsn == last.lsn else ""
-    return Page(infos, f"{_CURSOR}{last.lsn}{tie}")
+    more = len(shown) < len(found)
+    return Page(infos, _cursor(order, order.position(shown[-1])) if more else None)
 
 
-def position(limit: int | None, cursor: str | None) -> tuple[int, str] | None:
-    """Before which number and id a page begins; None for the first.
+def position(order: Order, limit: int | None, cursor: str | None) -> Position | None:
+    """Behind which position a page begins; None for the first.
 
     Raises:
-        InvalidQuery: A negative limit, or a cursor that is not ours.
+        InvalidQuery: A negative limit, or a cursor that is not of this order.
     """
     if limit is not None and (type(limit) is not int or limit < 0):
         raise InvalidQuery(f"limit must be None or 0 or more, not {limit!r}")
     if cursor is None:
         return None
-    digits, _, session_id = cursor.removeprefix(_CURSOR).partition(":")
-    if not cursor.startswith(_CURSOR) or not digits.isascii() or not digits.isdigit():
-        raise InvalidQuery(f"{cursor!r} is not a cursor of this store")
-    return int(digits), session_id
+    name, *parts = cursor.split(":")
+    if name != _mark(order) or len(parts) != len(order.kinds) or not cursor.isascii():
+        raise InvalidQuery(f"{cursor!r} is no cursor of this store by {order.name!r}")
+    try:
+        place = tuple(kind(unquote(part)) for kind, part in zip(order.kinds, parts, strict=True))
+    except ValueError as error:
+        raise InvalidQuery(f"{cursor!r} is no cursor of this store") from error
+    if any(part != part for part in place):  # noqa: PLR0124 - NaN is neither before nor behind
+        raise InvalidQuery(f"{cursor!r} is no cursor of this store")
+    return place
+
+
+def _cursor(order: Order, place: Position) -> str:
+    # Without a character that means something to a shell.
+    return ":".join((_mark(order), *(quote(str(part), safe="") for part in place)))
+
+
+def _mark(order: Order) -> str:
+    return f"{order.name.removeprefix('-')}.{'desc' if order.descending else 'asc'}"
+
+
+def _order(name: object) -> Order:
+    order = ORDERS.get(name) if isinstance(name, str) else None
+    if order is None:
+        raise InvalidQuery(
+            f"there is no order {name!r}",
+            hint=f"There are {', '.join(ORDERS)}; with a '-' in front the highest comes first.",
+        )
+    return order
 
 
 def _instant(name: str, value: object) -> datetime | None:

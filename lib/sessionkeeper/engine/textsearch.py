@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Final, Literal, Self, TypeVar, get_args
 
-from sessionkeeper.engine.query import is_below, matching, newest_page, position
+from sessionkeeper.engine.query import matching, page_of, position
 from sessionkeeper.errors import InvalidQuery, NotExecuted, SessionKeeperError, StoreClosed
 from sessionkeeper.pages import Page
 from sessionkeeper.session import MessageHit
 from sessionkeeper.storage.fulltext import version_of
+from sessionkeeper.storage.orders import NEWEST
 from sessionkeeper.storage.texts import Matcher, lines_of, text_of
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from sessionkeeper.session import SessionInfo
     from sessionkeeper.storage.documents import Document, Record
     from sessionkeeper.storage.fulltext import FullText, Version
+    from sessionkeeper.storage.orders import Position
     from sessionkeeper.storage.texts import Words
 
 Order = Literal["newest", "rank"]
@@ -54,19 +56,19 @@ def search_text(
     """One page of the sessions that match and have a message with all the words.
 
     Raises:
-        InvalidQuery: A negative limit, a cursor that is not ours, or there is no text index.
+        InvalidQuery: A negative limit, a cursor that is not of this order, or there is no text
+            index.
         IndexBehind: The text index was not ready in time.
     """
     view.wait_readable()
-    below = position(limit, cursor)
+    behind = position(query.order, limit, cursor)
     with _Search(view, query, words) as found:
         if limit == 0:
             return Page([], cursor)
         more = None if limit is None else limit + 1
-        records = list(islice(found.sessions(below), more))
-    # One that was changed while we looked comes first.
-    records.sort(key=lambda record: (record.lsn, record.session_id), reverse=True)
-    return newest_page(records, limit)
+        records = list(islice(found.sessions(behind), more))
+    # One that was changed while we looked may come before those found before it.
+    return page_of(query.order, query.order.first(records, None), limit)
 
 
 def search_messages(
@@ -134,18 +136,37 @@ class _Search:
 
     # --- sessions ---------------------------------------------------------------------------
 
-    def sessions(self, below: tuple[int, str] | None) -> Iterator[Record]:
-        """Those with such a message, about the one changed last first."""
+    def sessions(self, behind: Position | None) -> Iterator[Record]:
+        """Those with such a message, about in the order of the query.
+
+        One that moved back while we looked comes where it stands now, lest the next page begin
+        behind all that are in between.
+        """
+        order = self._query.order
+        late: list[Record] = []
+        for before, now in self._having(behind):
+            place = order.position(before)
+            while late and order.in_order(order.position(late[0]), place):
+                yield late.pop(0)
+            if order.in_order(place, order.position(now)):
+                late = order.first([*late, now], None)
+            else:
+                yield now
+        yield from late
+
+    def _having(self, behind: Position | None) -> Iterator[tuple[Record, Record]]:
+        """Those with such a message: as they were looked for, and as they are."""
         rare = self._rare()
         if rare is None:
-            yield from self._gone_through(below)
+            yield from self._gone_through(behind)
             return
+        order = self._query.order
         for record in self._records_of(rare):
             if rare[record.session_id] == version_of(record):
-                if is_below(record, below) and self._query.matches(record):
-                    yield record
-            elif (now := self._looked_through(record, below)) is not None:
-                yield now
+                if order.is_behind(record, behind) and self._query.matches(record):
+                    yield record, record
+            elif (now := self._looked_through(record, behind)) is not None:
+                yield record, now
 
     def _rare(self) -> dict[str, Version] | None:
         """The versions of the sessions with such a message; None if there are too many to say."""
@@ -155,26 +176,26 @@ class _Search:
     def _records_of(self, keys: Iterable[str]) -> list[Record]:
         found = [record for record in map(self._view.record, keys) if record is not None]
         self._view.wait_readable()  # see `_all`
-        return sorted(found, key=lambda record: (record.lsn, record.session_id), reverse=True)
+        return self._query.order.first(found, None)
 
-    def _gone_through(self, below: tuple[int, str] | None) -> Iterator[Record]:
-        records = matching(self._all(), self._query, below)
+    def _gone_through(self, behind: Position | None) -> Iterator[tuple[Record, Record]]:
+        records = matching(self._all(), self._query, behind)
         while page := list(islice(records, PAGE)):
             seen = self._seen([record.session_id for record in page])
             for record in page:
                 version, has = seen.get(record.session_id, (None, False))
                 if version == version_of(record):
                     if has:
-                        yield record
-                elif (now := self._looked_through(record, below)) is not None:
-                    yield now
+                        yield record, record
+                elif (now := self._looked_through(record, behind)) is not None:
+                    yield record, now
 
     def _seen(self, keys: Sequence[str]) -> dict[str, tuple[Version, bool]]:
         return self._ask(lambda index: index.among(self._words, keys)) or {}
 
-    def _looked_through(self, record: Record, below: tuple[int, str] | None) -> Record | None:
+    def _looked_through(self, record: Record, behind: Position | None) -> Record | None:
         """The session as it is now, if it has such a message."""
-        document = self._document(record, below)
+        document = self._document(record, behind)
         if document is None or next(self._matcher.find_in(document.chunks), None) is None:
             return None
         return document.record
@@ -239,17 +260,18 @@ class _Search:
     # --- where they come from ---------------------------------------------------------------
 
     def _all(self) -> Iterable[Record]:
-        """All sessions, before the text index is asked, which then is as new or newer."""
+        """All sessions in order, before the text index is asked, which then is as new or newer."""
         newest = self._view.newest_first()
         self._view.wait_readable()  # after a close there are none, and that is no answer
-        return newest
+        order = self._query.order
+        return newest if order is NEWEST else order.first(newest, None)
 
     def _ask(self, query: Callable[[FullText], T]) -> T | None:
         """What the text index says; None where there is none."""
         texts = self._view.texts
         return None if texts is None else texts.ask(query)
 
-    def _document(self, record: Record, below: tuple[int, str] | None) -> Document | None:
+    def _document(self, record: Record, behind: Position | None) -> Document | None:
         """The session as it is now, if it is still wanted."""
         try:
             document = self._view.load(record.session_id)
@@ -259,4 +281,4 @@ class _Search:
             return None  # it cannot be read; whoever loads it is told
         if document is None or not self._query.matches(document.record):
             return None
-        return document if is_below(document.record, below) else None
+        return document if self._query.order.is_behind(document.record, behind) else None

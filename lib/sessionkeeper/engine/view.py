@@ -10,7 +10,7 @@ import threading
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from sessionkeeper.engine.query import newest_page, position, select
+from sessionkeeper.engine.query import page_of, position, select
 from sessionkeeper.errors import CorruptDocument, NotExecuted, StoreClosed
 from sessionkeeper.keys import key_of, namespace_of
 from sessionkeeper.storage.backend import Put, RecoveryReport, Trash
@@ -286,22 +286,22 @@ class View:
             )
 
     def search(self, query: Query, limit: int | None, cursor: str | None) -> Page[SessionInfo]:
-        """One page of the sessions that match, the one changed last first.
+        """One page of the sessions that match, in the order of the query.
 
         Whatever was published before is in it. It comes from the index; where that cannot be
         used, from the records in memory.
 
         Raises:
-            InvalidQuery: A negative limit, or a cursor that is not ours.
+            InvalidQuery: A negative limit, or a cursor that is not of this order.
             IndexBehind: The index did not get there in time.
         """
         self.wait_readable()
-        below = position(limit, cursor)
+        behind = position(query.order, limit, cursor)
         if self._catalog is not None and limit != 0:
             more = None if limit is None else limit + 1
-            found = self._catalog.page(query, below, more)
+            found = self._catalog.page(query, behind, more)
             if found is not None:
-                return newest_page(found, limit)
+                return page_of(query.order, found, limit)
         newest = self.newest_first()
         self.wait_readable()  # after a close there are none, and that is no answer
         return select(newest, query, limit, cursor)

@@ -11,9 +11,8 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from itertools import groupby, pairwise
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 from zlib import crc32
 
 import orjson
@@ -23,15 +22,22 @@ from sessionkeeper.keys import id_of, namespace_of
 from sessionkeeper.storage.database import Database, IndexFailed, fetched, holds, translated
 from sessionkeeper.storage.documents import decode_record, encode_record
 from sessionkeeper.storage.examine import Known
+from sessionkeeper.storage.orders import cost_key, microseconds, title_key
 from sessionkeeper.storage.platform import Signature
+from sessionkeeper.storage.selecting import FEW, LARGEST, by_tag, count_few, driving, select
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterable, Iterator, Sequence
 
     from sessionkeeper.storage.documents import Record
+    from sessionkeeper.storage.orders import Position
+    from sessionkeeper.storage.selecting import Wanted
 
-VERSION: Final = 2
+VERSION: Final = 3
+
+# Those by which sessions are listed; the ids have theirs, for they are the primary key.
+_SORTED: Final = ("lsn", "created_at", "updated_at", "title", "total_cost", "message_count")
 
 _SCHEMA: Final = (
     # A session_id is a key, which holds the namespace too: that is there to be looked for.
@@ -39,7 +45,10 @@ _SCHEMA: Final = (
     namespace TEXT NOT NULL,
     session_id TEXT NOT NULL,
     lsn INTEGER NOT NULL,
+    created_at INTEGER NOT NULL,
     updated_at INTEGER NOT NULL,
+    title TEXT NOT NULL,
+    message_count INTEGER NOT NULL,
     total_cost REAL NOT NULL,
     status TEXT,
     record BLOB NOT NULL,
@@ -50,7 +59,10 @@ _SCHEMA: Final = (
     crc INTEGER NOT NULL,
     PRIMARY KEY (namespace, session_id)
 )""",
-    "CREATE INDEX sessions_newest ON sessions (namespace, lsn, session_id)",
+    *(
+        f"CREATE INDEX sessions_by_{column} ON sessions (namespace, {column}, session_id)"
+        for column in _SORTED
+    ),
     """CREATE TABLE tags (
     namespace TEXT NOT NULL,
     session_id TEXT NOT NULL,
@@ -61,9 +73,10 @@ _SCHEMA: Final = (
     "CREATE INDEX tags_newest ON tags (namespace, tag, lsn)",
     "CREATE TABLE reached (one INTEGER PRIMARY KEY, lsn INTEGER NOT NULL, crc INTEGER NOT NULL)",
 )
-_PUT = """INSERT INTO sessions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+_PUT = """INSERT INTO sessions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (namespace, session_id) DO UPDATE SET
-lsn = excluded.lsn, updated_at = excluded.updated_at,
+lsn = excluded.lsn, created_at = excluded.created_at, updated_at = excluded.updated_at,
+title = excluded.title, message_count = excluded.message_count,
 total_cost = excluded.total_cost, status = excluded.status, record = excluded.record,
 stem = excluded.stem, inode = excluded.inode, size = excluded.size,
 mtime_ns = excluded.mtime_ns, crc = excluded.crc"""
@@ -81,14 +94,10 @@ ON CONFLICT (one) DO UPDATE SET lsn = excluded.lsn, crc = excluded.crc"""
 _IN_ORDER = "ORDER BY namespace, session_id"
 
 # Where in a row of a session these stand, and how many columns it has.
-_RECORD: Final = 6
-_STEM: Final = 7
-_CRC: Final = 11
-_COLUMNS: Final = 12
-
-_LARGEST = 2**63 - 1
-_UNIX_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND: Final = timedelta(microseconds=1)
+_RECORD: Final = 9
+_STEM: Final = 10
+_CRC: Final = 14
+_COLUMNS: Final = 15
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,28 +147,6 @@ class Recalled:
 
     lsn: int = 0
     files: dict[str, Known] = field(default_factory=dict)
-
-
-class Wanted(Protocol):
-    """Which sessions a page shows; see `engine.query.Query`."""
-
-    @property
-    def namespace(self) -> str: ...  # noqa: D102
-    @property
-    def tags(self) -> frozenset[str]: ...  # noqa: D102 - see `Query`
-    @property
-    def all_tags(self) -> frozenset[str]: ...  # noqa: D102
-    @property
-    def after(self) -> datetime | None: ...  # noqa: D102
-    @property
-    def before(self) -> datetime | None: ...  # noqa: D102
-    @property
-    def min_cost(self) -> float | None: ...  # noqa: D102
-    @property
-    def max_cost(self) -> float | None: ...  # noqa: D102
-    @property
-    def status(self) -> str | None: ...  # noqa: D102
-    def matches(self, record: Record) -> bool: ...  # noqa: D102
 
 
 class Index(Database):
@@ -291,30 +278,34 @@ class Index(Database):
     def page(
         self,
         wanted: Wanted,
-        below: tuple[int, str] | None,
+        behind: Position | None,
         limit: int | None,
     ) -> list[Record]:
-        """The newest of the sessions wanted, the one changed last first; in one transaction.
+        """The first of the sessions wanted, in their order; in one transaction.
 
         Args:
-            wanted: Which.
-            below: Only those before this log sequence number and id.
+            wanted: Which, and in what order.
+            behind: Only those that come behind this position in it.
             limit: How many at most; None for all.
 
         Raises:
             IndexFailed: It cannot be read, or what it holds is not as it was written.
         """
-        source, conditions, values = _select(wanted, below)
-        query = f"SELECT s.* FROM {source} WHERE {conditions}"
-        if limit is not None:
-            query += " LIMIT ?"
-            values.append(min(limit, _LARGEST))
-        records = self._read(query, values)
-        keys = [(record.lsn, record.session_id) for record in records]
-        in_order = all(before > after for before, after in pairwise(keys))
+        few = bool(driving(wanted)) and not by_tag(wanted) and self._are_few(wanted)
+        records = self._read(*select(wanted, behind, limit, few=few))
+        order = wanted.order
+        places = [order.position(record) for record in records]
+        if behind is not None:
+            places.insert(0, behind)
+        in_order = all(order.in_order(*pair) for pair in pairwise(places))
         if not in_order or not all(wanted.matches(record) for record in records):
             raise IndexFailed("it is damaged: a query found what it should not")
         return records
+
+    def _are_few(self, wanted: Wanted) -> bool:
+        with translated(), self._borrowed() as connection:
+            (count,) = connection.execute(*count_few(wanted)).fetchone()
+        return bool(count <= FEW)
 
     def after(self, session_id: str, limit: int) -> list[Record]:
         """The sessions of a namespace that follow an id in the order of ids.
@@ -359,8 +350,11 @@ def _row(entry: Entry) -> tuple[Any, ...]:
         namespace_of(record.session_id),
         record.session_id,
         record.lsn,
-        _microseconds(record.updated_at),
-        float(record.total_cost) + 0.0,  # SQLite knows no -0.0
+        microseconds(record.created_at),
+        microseconds(record.updated_at),
+        title_key(record.title),
+        record.message_count,
+        cost_key(record.total_cost),
         record.status,
         encode_record(record),
         *filed,
@@ -387,50 +381,4 @@ def _signature(row: Sequence[Any]) -> Signature | None:
 
 def _signed(inode: int) -> int:
     """Some file systems number their files up to 2**64, SQLite counts to half of it."""
-    return inode - 2**64 if inode > _LARGEST else inode
-
-
-def _microseconds(moment: datetime) -> int:
-    return (moment - _UNIX_EPOCH) // _MICROSECOND
-
-
-def _select(wanted: Wanted, below: tuple[int, str] | None) -> tuple[str, str, list[Any]]:
-    """Source, conditions with their order, and values of the query for a page."""
-    any_of, all_of = sorted(wanted.tags), sorted(wanted.all_tags)
-    values: list[Any] = []
-    if len(any_of) == 1 or (all_of and not any_of):
-        # By one tag, newest first: the order of the index is that of the page.
-        driving = any_of.pop() if any_of else all_of.pop()
-        source = (
-            "tags AS k CROSS JOIN sessions AS s"
-            " ON s.namespace = k.namespace AND s.session_id = k.session_id"
-        )
-        key, conditions = "k", ["k.namespace = ?", "k.tag = ?"]
-        values += [wanted.namespace, driving]
-    else:
-        source, key, conditions = "sessions AS s", "s", ["s.namespace = ?"]
-        values.append(wanted.namespace)
-    if below is not None:
-        conditions.append(f"({key}.lsn, {key}.session_id) < (?, ?)")
-        values += [min(below[0], _LARGEST), below[1]]
-    for tags, least in ((any_of, 1), (all_of, len(all_of))):
-        if tags:
-            marks = ", ".join("?" * len(tags))
-            conditions.append(
-                "(SELECT count(*) FROM tags AS t"
-                " WHERE t.namespace = s.namespace AND t.session_id = s.session_id"
-                f" AND t.tag IN ({marks})) >= ?",
-            )
-            values += [*tags, least]
-    for condition, value in (
-        ("s.updated_at >= ?", wanted.after and _microseconds(wanted.after)),
-        ("s.updated_at < ?", wanted.before and _microseconds(wanted.before)),
-        ("s.total_cost >= ?", wanted.min_cost),
-        ("s.total_cost <= ?", wanted.max_cost),
-        ("s.status = ?", wanted.status),
-    ):
-        if value is not None:
-            conditions.append(condition)
-            values.append(value)
-    order = f" ORDER BY {key}.lsn DESC, {key}.session_id DESC"
-    return source, " AND ".join(conditions) + order, values
+    return inode - 2**64 if inode > LARGEST else inode

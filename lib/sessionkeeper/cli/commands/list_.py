@@ -1,7 +1,7 @@
 """`sessionkeeper list`."""
 
 from sessionkeeper.cli.infos import print_page
-from sessionkeeper.cli.options import CursorOption, JsonOption, LimitOption
+from sessionkeeper.cli.options import CursorOption, JsonOption, LimitOption, SortOption
 from sessionkeeper.cli.places import Place, on_sessions, open_for_reading, within
 
 
@@ -9,18 +9,21 @@ from sessionkeeper.cli.places import Place, on_sessions, open_for_reading, withi
 def list_(
     place: Place,
     *,
+    sort: SortOption = "-changed",
     limit: LimitOption = None,
     cursor: CursorOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List the sessions, the one changed last first.
+    """List the sessions, the one changed last first unless --sort says otherwise.
 
     Columns: session, changed, messages, cost, status, tags (comma-separated), title.
     Works beside a program that has the store open.
 
     Examples:
       sessionkeeper --path var/agent list --limit 10
+      sessionkeeper --path var/agent list --sort -cost --limit 10
       sessionkeeper --path var/agent list --json | jq -r .session_id
     """
     with within(place, open_for_reading(place)) as store:
-        print_page(store.list_sessions(limit=limit, cursor=cursor), as_json=as_json)
+        page = store.list_sessions(order=sort, limit=limit, cursor=cursor)
+        print_page(page, as_json=as_json)

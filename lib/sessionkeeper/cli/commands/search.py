@@ -10,6 +10,7 @@ from sessionkeeper.cli.options import (
     CursorOption,
     JsonOption,
     LimitOption,
+    SortOption,
     parse_when,
 )
 from sessionkeeper.cli.places import Place, on_sessions, open_for_reading, within
@@ -53,15 +54,16 @@ def search(
             help='With a message that holds these words, "phrases", beginnings*.',
         ),
     ] = None,
+    sort: SortOption = "-changed",
     limit: LimitOption = None,
     cursor: CursorOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Find sessions that meet all conditions.
 
-    The one changed last comes first; columns are those of `list`. A date (2025-01-31) is
-    midnight UTC; a time is ISO 8601 with its zone (2025-01-31T12:00:00Z). Texts are looked for in
-    the sessions themselves, so that takes as long as reading them.
+    The one changed last comes first unless --sort says otherwise; columns are those of `list`. A
+    date (2025-01-31) is midnight UTC; a time is ISO 8601 with its zone (2025-01-31T12:00:00Z).
+    Texts are looked for in the sessions themselves, so that takes as long as reading them.
 
     Examples:
       sessionkeeper --path var/agent search --tag support --after 2025-01-01
@@ -78,6 +80,7 @@ def search(
             max_cost=max_cost,
             status=status,
             text=text,
+            order=sort,
             limit=limit,
             cursor=cursor,
         )
