@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ import pytest
 
 from sessionkeeper import SessionNotFound, SessionStore
 from sessionkeeper.processes.actor import Suspects
+from sessionkeeper.storage import inotify
 from sessionkeeper.testing import EventLog, FakeClock, Injected, crash_actor, wait_until
 
 if TYPE_CHECKING:
@@ -17,8 +19,17 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-@pytest.fixture
-def watched(folder: Path) -> Iterator[SessionStore]:
+@pytest.fixture(params=["inotify", "watchdog"])
+def watched(
+    request: pytest.FixtureRequest,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[SessionStore]:
+    """Where Linux' own notices are, the way of other systems is tried too."""
+    if request.param == "watchdog":
+        monkeypatch.setattr(inotify, "AVAILABLE", False)
+    elif not inotify.AVAILABLE:
+        pytest.skip("there is no inotify")
     with SessionStore.open(folder) as opened:
         yield opened
 
@@ -78,6 +89,30 @@ def test_an_older_version_put_back_is_a_new_generation(
     (folder / "s1.json").write_bytes(old)
     wait_until(lambda: watched.load_session("s1").generation == 3)
     assert watched.load_session("s1").messages == ["first"]
+
+
+def test_files_of_a_namespace_show_and_go_with_its_folder(
+    watched: SessionStore,
+    folder: Path,
+    tmp_path: Path,
+) -> None:
+    team = watched.scope("team-a")
+    for name in ("s1", "s2"):
+        team.save_session(name, ["original"])
+    watched.save_session("s1", ["of another"])
+    edit(folder / "team-a" / "s1.json", messages=["edited"])
+    wait_until(lambda: team.load_session("s1").messages == ["edited"])
+    # The first may have been found since its folder was new.
+    edit(folder / "team-a" / "s2.json", messages=["edited"])
+    wait_until(lambda: team.load_session("s2").messages == ["edited"])
+    (folder / "team-a").rename(tmp_path / "aside")
+    wait_until(lambda: "s1" not in team)
+    wait_until(lambda: "s2" not in team)
+    (tmp_path / "aside").rename(folder / "team-a")
+    wait_until(lambda: "s2" in team)
+    edit(folder / "team-a" / "s2.json", messages=["edited, too"])
+    wait_until(lambda: team.load_session("s2").messages == ["edited, too"])
+    assert watched.load_session("s1").messages == ["of another"]
 
 
 def test_a_broken_edit_is_quarantined_whole(watched: SessionStore, folder: Path) -> None:
@@ -182,6 +217,48 @@ def test_lost_notifications_are_made_up_for_by_comparing(folder: Path, clock: Fa
         wait_until(lambda: watcher.state == "ready")
         clock.advance(21)
         wait_until(lambda: store.load_session("s1").messages == ["edited"])
+
+
+@pytest.mark.skipif(not inotify.AVAILABLE, reason="there is no inotify")
+@pytest.mark.parametrize("refused", ["__init__", "watch"])
+def test_a_store_that_is_given_no_notices_compares(
+    folder: Path,
+    clock: FakeClock,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    refused: str,
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EMFILE, "too many of them")
+
+    monkeypatch.setattr(inotify.Inotify, refused, refuse)
+    with SessionStore.open(folder, reconcile_interval=20, inject=Injected(clock=clock)) as store:
+        store.save_session("s1", ["original"])
+        edit(folder / "s1.json", messages=["edited"])
+        watcher = next(child for child in store_children(store) if child.name.endswith("watcher"))
+        wait_until(lambda: watcher.state == "ready")
+        clock.advance(21)
+        wait_until(lambda: store.load_session("s1").messages == ["edited"])
+    assert "too many of them" in caplog.text
+
+
+@pytest.mark.skipif(not inotify.AVAILABLE, reason="there is no inotify")
+def test_what_lost_notices_would_have_told_of_is_found_at_once(
+    folder: Path,
+    clock: FakeClock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    inject = Injected(clock=clock)
+    with SessionStore.open(folder, reconcile_interval=1e6, inject=inject) as store:
+        store.save_session("s1", ["original"])
+        monkeypatch.setattr(inotify.Inotify, "read", lambda _: ([], True))
+        edit(folder / "s1.json", messages=["edited"])
+
+        def shown() -> bool:
+            clock.advance(0.06)
+            return bool(store.load_session("s1").messages == ["edited"])
+
+        wait_until(shown)
 
 
 def store_children(store: SessionStore) -> list[Any]:

@@ -3,44 +3,33 @@
 from __future__ import annotations
 
 import contextlib
-import logging
-import threading
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from watchdog.events import FileSystemEvent, FileSystemEventHandler
-from watchdog.observers import Observer
-
 from sessionkeeper.events import logger
-from sessionkeeper.layout import SUFFIX, is_namespace
+from sessionkeeper.keys import SEPARATOR
 from sessionkeeper.otp import GenServer
 from sessionkeeper.processes.actor import Suspects
+from sessionkeeper.processes.notices import KernelNotices, NoNotices, WatchdogNotices
+from sessionkeeper.storage import inotify
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
-
-    from watchdog.observers.api import ObservedWatch
 
     from sessionkeeper.layout import Layout
     from sessionkeeper.otp import ExitReason, ServerRef
+    from sessionkeeper.processes.notices import Collected, Notices
     from sessionkeeper.storage.backend import Backend
 
 # Seconds in which names are collected: a burst of own publishes wakes the watcher once, and a
 # save by an editor is several notifications.
 COLLECT = 0.05
 
-# So many folders of namespaces are watched, each by a thread of watchdog's. What happens in others
-# is found when the whole folder is compared.
+# So many folders of namespaces are watched. What happens in others is found when the whole folder
+# is compared.
 MAX_WATCHED = 32
 
 # Above this many changed names between two looks the whole folder is compared instead.
 MANY = 1000
-
-
-def _not_about_stopping(record: logging.LogRecord) -> bool:
-    """Watchdog logs an error when a notification comes while it is being stopped: it is none."""
-    return "called when the thread is inactive" not in record.getMessage()
 
 
 class Look:
@@ -49,60 +38,6 @@ class Look:
 
 class Compare:
     """A word to the watcher itself: compare the whole folder."""
-
-
-@dataclass(slots=True)
-class Collected:
-    """What has changed since the last look.
-
-    Attributes:
-        names: Files, by their names below the sessions folder.
-        folders: Folders in there that have come, or gone.
-        gone: Whether one of these has gone, with whatever was in it.
-    """
-
-    names: set[str] = field(default_factory=set)
-    folders: set[str] = field(default_factory=set)
-    gone: bool = False
-
-
-class _Collector(FileSystemEventHandler):
-    """Collects names in watchdog's thread; wakes the watcher once for each batch."""
-
-    def __init__(self, folder: Path, wake: Callable[[], object]) -> None:
-        self._prefix = f"{folder}/"
-        self._wake = wake
-        self._lock = threading.Lock()
-        self._collected = Collected()
-
-    def on_any_event(self, event: FileSystemEvent) -> None:
-        if event.event_type in ("opened", "closed_no_write"):
-            return
-        below = {self._below(event.src_path), self._below(event.dest_path)}
-        # Also hidden ones: the single file of a store may be one.
-        names = {name for name in below if name.endswith(SUFFIX)}
-        folders: set[str] = set()
-        if event.is_directory and event.event_type != "modified":
-            folders = set(filter(is_namespace, below))
-        if not names and not folders:
-            return
-        with self._lock:
-            collected = self._collected
-            first = not collected.names and not collected.folders
-            collected.names |= names
-            collected.folders |= folders
-            collected.gone |= bool(folders) and event.event_type != "created"
-        if first:
-            self._wake()
-
-    def take(self) -> Collected:
-        with self._lock:
-            collected, self._collected = self._collected, Collected()
-        return collected
-
-    def _below(self, path: bytes | str) -> str:
-        text = path.decode("utf-8", "surrogateescape") if isinstance(path, bytes) else path
-        return text.removeprefix(self._prefix) if text.startswith(self._prefix) else ""
 
 
 class FolderWatcher(GenServer):
@@ -135,15 +70,17 @@ class FolderWatcher(GenServer):
         self._backend = backend
         self._actor = actor
         self._interval = interval
-        self._collector = _Collector(self._folder, lambda: self.send_after(COLLECT, Look()))
-        self._observer = Observer()
-        self._watched: dict[str, ObservedWatch] = {}
+        self._notices: Notices = NoNotices()
+        self._watched: set[str] = set()
 
     def init(self) -> None:
         """Begin to watch."""
-        logging.getLogger("watchdog.observers.inotify").addFilter(_not_about_stopping)
-        self._observer.schedule(self._collector, str(self._folder), recursive=False)
-        self._observer.start()
+        make = KernelNotices if inotify.AVAILABLE else WatchdogNotices
+        try:
+            self._notices = make(lambda: self.send_after(COLLECT, Look()))
+            self._notices.watch(self._folder, "")
+        except OSError as error:  # the system allows no more, or the folder is gone
+            self._warn(self._folder, error)
         self._watch_known()
 
     def handle_continue(self) -> None:
@@ -154,7 +91,7 @@ class FolderWatcher(GenServer):
         """Pass on what has changed."""
         match message:
             case Look():
-                self._look(self._collector.take())
+                self._look(self._notices.take())
             case Compare():
                 self._watch_known()
                 self._compare()
@@ -169,7 +106,7 @@ class FolderWatcher(GenServer):
                 self._watch(namespace)
                 # It may have been filled before it was watched.
                 names |= self._names_in(namespace)
-        if collected.gone or len(names) > MANY:
+        if collected.unsure or len(names) > MANY:
             self._compare()
         elif suspects := self._backend.changed(names):
             self._actor.post(Suspects(tuple(suspects)))
@@ -186,16 +123,18 @@ class FolderWatcher(GenServer):
         if len(self._watched) >= MAX_WATCHED or folder.is_symlink() or not folder.is_dir():
             return
         try:
-            watch = self._observer.schedule(self._collector, str(folder), recursive=False)
+            self._notices.watch(folder, namespace + SEPARATOR)
         except OSError as error:  # gone again, or the system allows no more
-            logger.warning("%s is looked at each %g s only: %s", folder, self._interval, error)
+            self._warn(folder, error)
         else:
-            self._watched[namespace] = watch
+            self._watched.add(namespace)
+
+    def _warn(self, folder: Path, error: OSError) -> None:
+        logger.warning("%s is looked at each %g s only: %s", folder, self._interval, error)
 
     def _unwatch(self, namespace: str) -> None:
-        watch = self._watched.pop(namespace, None)
-        if watch is not None:
-            self._observer.unschedule(watch)
+        self._watched.discard(namespace)
+        self._notices.unwatch(namespace + SEPARATOR)
 
     def _names_in(self, namespace: str) -> set[str]:
         folder = self._layout.folder_of(namespace)
@@ -212,7 +151,6 @@ class FolderWatcher(GenServer):
             self._actor.post(Suspects(tuple(suspects)))
 
     def terminate(self, reason: ExitReason) -> None:
-        """Stop watchdog's threads and wait for them."""
+        """Stop watching, and wait for the threads that did."""
         del reason
-        self._observer.stop()
-        self._observer.join()
+        self._notices.stop()
