@@ -23,6 +23,9 @@ LAST = 50
 # How many sessions are loaded in turns; all of them fit the cache.
 _SESSIONS = 8
 
+# One such session fits the cache, too.
+VERY_LONG = 100_000
+
 # A cache of one byte keeps nothing: each load reads the file, whose pages are in memory.
 _COLD = 1
 
@@ -35,19 +38,37 @@ class KeeperEnds(KeeperPeer):
         return self.store.load_session(session_id, last=LAST).messages
 
 
+class KeeperParts(KeeperPeer):
+    """This library; only some messages in the middle are looked at."""
+
+    def load(self, session_id: str) -> Sized:
+        """`LAST` messages that are furthest from both ends."""
+        start = VERY_LONG // 2
+        return list(self.store.iter_messages(session_id, start=start, stop=start + LAST))
+
+
 class LongLoadTrial:
     """Each operation loads one of a few long sessions.
 
     Args:
         peer: Who keeps them.
         expected: How many messages, or what counts as such, a load comes back with.
+        length: How many messages each session has.
+        sessions: How many sessions there are.
     """
 
-    def __init__(self, peer: SessionPeer, *, expected: int) -> None:
+    def __init__(
+        self,
+        peer: SessionPeer,
+        *,
+        expected: int,
+        length: int = MESSAGES,
+        sessions: int = _SESSIONS,
+    ) -> None:
         self._peer = peer
         self._expected = expected
-        self._ids = [f"s{number}" for number in range(_SESSIONS)]
-        messages = session_of(MESSAGES)
+        self._ids = [f"s{number}" for number in range(sessions)]
+        messages = session_of(length)
         with peer.client() as client:
             for session_id in self._ids:
                 client.save(session_id, messages)
@@ -56,7 +77,7 @@ class LongLoadTrial:
     def worker(self, number: int, threads: int) -> Iterator[Job]:
         """See `Trial.worker`."""
         del threads
-        first = number % _SESSIONS
+        first = number % len(self._ids)
         turns = itertools.cycle(self._ids[first:] + self._ids[:first])
         with self._peer.client() as client:
 
@@ -81,4 +102,15 @@ LONG_LOADS: tuple[tuple[str, Callable[[Path], SessionPeer], int], ...] = (
     (f"cold, last {LAST}", partial(KeeperEnds, cache_bytes=_COLD), LAST),
     ("per-file, orjson", DurableFiles, MESSAGES),
     ("orjson.loads", BytesInMemory, MESSAGES),
+)
+
+# The same for parts of a session that is a hundred times as long.
+PARTS: tuple[tuple[str, Callable[[Path], SessionPeer], int], ...] = (
+    ("cached", KeeperPeer, VERY_LONG),
+    (f"cached, last {LAST}", KeeperEnds, LAST),
+    (f"cached, {LAST} in the middle", KeeperParts, LAST),
+    ("cold", partial(KeeperPeer, cache_bytes=_COLD), VERY_LONG),
+    (f"cold, last {LAST}", partial(KeeperEnds, cache_bytes=_COLD), LAST),
+    (f"cold, {LAST} in the middle", partial(KeeperParts, cache_bytes=_COLD), LAST),
+    ("per-file, orjson", DurableFiles, VERY_LONG),
 )

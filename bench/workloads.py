@@ -9,7 +9,7 @@ from bench import payloads
 from bench.agents import ADD_ITEMS
 from bench.floor import FloorTrial
 from bench.kinds import Entrant, Target, Workload, as_is, entrant_of, stores
-from bench.loads import LONG_LOADS, MESSAGES, LongLoadTrial
+from bench.loads import LONG_LOADS, MESSAGES, PARTS, VERY_LONG, LongLoadTrial
 from bench.messaging import MESSAGE_PEERS, PYKKA, SERVER, KeeperMessages
 from bench.peers import (
     APPENDING,
@@ -134,6 +134,20 @@ def workloads() -> tuple[Workload, ...]:
             tuple(
                 entrant_of(name, opened, partial(LongLoadTrial, expected=expected))
                 for name, opened, expected in LONG_LOADS
+            ),
+            threads=1,
+        ),
+        Workload(
+            "load-part",
+            f"a session of {VERY_LONG:,} messages of 400 bytes, or a part of it",
+            PARTS[0][0],
+            tuple(
+                entrant_of(
+                    name,
+                    opened,
+                    partial(LongLoadTrial, expected=expected, length=VERY_LONG, sessions=1),
+                )
+                for name, opened, expected in PARTS
             ),
             threads=1,
         ),

@@ -385,6 +385,21 @@ class AsyncSessions:
         """Load one session, decoded; see `SessionStore.load_session`."""
         return await self._run(lambda: self._store.load_session(session_id, last=last).decoded())
 
+    async def iter_messages(
+        self,
+        session_id: str,
+        *,
+        start: int = 0,
+        stop: int | None = None,
+    ) -> AsyncIterator[Any]:
+        """Some messages of a session, decoded in steps; see `SessionStore.iter_messages`."""
+        steps = await self._run(
+            lambda: self._store._messages_in_steps(session_id, start, stop),  # noqa: SLF001 - two sides of one façade
+        )
+        while messages := await self._run(lambda: next(steps, None)):
+            for message in messages:
+                yield message
+
     async def validate_session(self, session_id: str) -> list[str]:
         """Say what is wrong with a session as stored; see `SessionStore.validate_session`."""
         return await self._run(lambda: self._store.validate_session(session_id))

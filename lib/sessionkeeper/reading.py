@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING
+from itertools import chain
+from typing import TYPE_CHECKING, Any
 
+from sessionkeeper.engine.parts import check_bounds, messages_in_steps
 from sessionkeeper.engine.query import Query, position
 from sessionkeeper.engine.textsearch import search_messages, search_text
 from sessionkeeper.engine.validation import INTEGRITY, issues_of
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from sessionkeeper.engine.view import View
     from sessionkeeper.pages import L, Page, SessionOrder
     from sessionkeeper.session import MessageHit, Session, SessionInfo
+    from sessionkeeper.storage.documents import Document
 
 
 class Reading:
@@ -59,11 +62,40 @@ class Reading:
         """
         if last is not None and (type(last) is not int or last < 0):
             raise ValueError(f"last must be None or 0 or more, not {last!r}")
-        key = self._key(session_id)
-        document = self._view.load(key)
-        if document is None:
-            raise SessionNotFound(f"there is no session {named(key)}", session_id=key)
-        return document.session(last, self._values.revive)
+        return self._document(session_id).session(last, self._values.revive)
+
+    def iter_messages(
+        self,
+        session_id: str,
+        *,
+        start: int = 0,
+        stop: int | None = None,
+    ) -> Iterator[Any]:
+        """Some messages of a session, one after the other, oldest first.
+
+        All are of one version of the session, whatever is added to it meanwhile. What is not
+        asked for is not decoded, and what is, in steps of about 64 KiB, as the iteration goes on.
+
+        Args:
+            session_id: The session.
+            start: The first one, counted from 0; below 0, from the end.
+            stop: The first one that is not wanted any more, counted so too; None for all.
+
+        Raises:
+            SessionNotFound: There is no such session.
+            ValueError: `start` or `stop` is no whole number.
+            SessionKeeperError: See `load_session`.
+        """
+        return chain.from_iterable(self._messages_in_steps(session_id, start, stop))
+
+    def _messages_in_steps(
+        self,
+        session_id: str,
+        start: int,
+        stop: int | None,
+    ) -> Iterator[list[Any]]:
+        part = check_bounds(start, stop)
+        return messages_in_steps(self._document(session_id), part, self._values.revive)
 
     def validate_session(self, session_id: str) -> list[str]:
         """Say what is wrong with a session as it is stored.
@@ -267,6 +299,13 @@ class Reading:
         for info in self.iter_sessions():
             with contextlib.suppress(SessionNotFound):
                 yield self.load_session(info.session_id)
+
+    def _document(self, session_id: str) -> Document:
+        key = self._key(session_id)
+        document = self._view.load(key)
+        if document is None:
+            raise SessionNotFound(f"there is no session {named(key)}", session_id=key)
+        return document
 
     def _key(self, session_id: object) -> str:
         """The key of a session here, once its id is checked."""

@@ -430,12 +430,17 @@ def decode_messages(chunks: Sequence[Chunk]) -> list[Any]:
     if len(chunks) == 1:
         return list(orjson.loads(b"[" + chunks[0] + b"]"))
     messages: list[Any] = []
+    for group in decode_in_steps(chunks):
+        messages += group
+    return messages
+
+
+def decode_in_steps(chunks: Iterable[Chunk]) -> Iterator[list[Any]]:
+    """The same, some at a time, with the interpreter offered to others in between."""
     pace = Pace()
     for group in grouped(chunks):
-        messages += orjson.loads(b"[" + b",".join(group) + b"]")
-        # A long session is decoded in steps, with the interpreter offered in between.
+        yield orjson.loads(b"[" + b",".join(group) + b"]")
         pace.step()
-    return messages
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,13 +49,22 @@ NAMES = [
     "load",
     "handle",
     "load-long",
+    "load-part",
 ]
 GAUGES = ["restart", "append-length", "open", "recovery", "open-killed", "restart-store"]
 GAUGES += ["memory", "busy-load", "busy-search", "stall-save", "stall-load"]
 
 # In the order of the page.
 DOCUMENTED = ["ask", "pipeline", "tell", "save", "save-sustained", "append", "load", "handle"]
-DOCUMENTED += ["load-long", "append-length", "open", "open-killed", "recovery", "restart"]
+DOCUMENTED += [
+    "load-long",
+    "load-part",
+    "append-length",
+    "open",
+    "open-killed",
+    "recovery",
+    "restart",
+]
 DOCUMENTED += ["restart-store", "memory", "busy-load", "busy-search", "stall-save", "stall-load"]
 DOCUMENTED += ["growth", "replay"]
 

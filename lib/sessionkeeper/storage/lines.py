@@ -215,6 +215,56 @@ def last_lines(chunks: Sequence[Chunk], count: int) -> tuple[Chunk, ...]:
     return tuple(reversed(found))
 
 
+def lines_between(
+    chunks: Sequence[Chunk],
+    count: int,
+    start: int,
+    stop: int,
+) -> Iterator[Chunk]:
+    """The lines from one number to another, in chunks; of the others only the ends are looked for.
+
+    Args:
+        chunks: All lines.
+        count: How many those are: what is nearer to the end is looked for from there.
+        start: The first line wanted, counted from 0.
+        stop: The first one behind those wanted.
+    """
+    left = stop - start
+    index, skipped = _place_of(chunks, count, start)
+    while left > 0 and index < len(chunks):
+        chunk = chunks[index]
+        length = _line_count(chunk) - skipped
+        if skipped or length > left:
+            chunk = JOINT.join(bytes(chunk).split(JOINT)[skipped : skipped + left])
+        yield chunk
+        left -= length
+        index, skipped = index + 1, 0
+
+
+def _place_of(chunks: Sequence[Chunk], count: int, line: int) -> tuple[int, int]:
+    """Which chunk a line is in, and how many lines come before it there."""
+    pace = Pace()
+    if 2 * line <= count:
+        for index, chunk in enumerate(chunks):
+            length = _line_count(chunk)
+            if line < length:
+                return index, line
+            line -= length
+            pace.step()
+        return len(chunks), 0
+    for index, chunk in zip(range(len(chunks) - 1, -1, -1), reversed(chunks), strict=True):
+        count -= _line_count(chunk)
+        if count <= line:
+            return index, line - count
+        pace.step()
+    return 0, 0
+
+
+def _line_count(chunk: Chunk) -> int:
+    # No message holds a line break, so there is one in each joint and nowhere else.
+    return bytes(chunk).count(b"\n") + 1
+
+
 def interleaved(chunks: Iterable[Chunk]) -> list[Chunk]:
     """The chunks with what joins them in between, for one gathered write; short ones in one."""
     parts: list[Chunk] = []
