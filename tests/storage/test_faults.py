@@ -435,6 +435,44 @@ def test_a_removal_whose_manifest_is_lost_is_kept_for_ever(folder: Path, clock: 
         assert (removal / "session.json").exists()
 
 
+def test_a_removal_that_was_acknowledged_is_left_alone_when_a_later_save_fails(
+    folder: Path,
+) -> None:
+    """Written anew, it would be there again for an instant, and a power loss then would keep it."""
+    placed: list[Path] = []
+
+    class Noting(FaultyFileSystem):
+        def replace(self, source: Path, target: Path) -> None:
+            super().replace(source, target)
+            placed.append(target)
+
+    fs = Noting()
+    with SessionStore.open(folder, durability="file", watch=False, inject=Injected(fs=fs)) as store:
+        store.save_session("s1", ["removed"])
+        store.delete_session("s1")
+        (removal,) = (folder / ".sessionkeeper" / "trash").iterdir()
+        placed.clear()
+        fs.fail(Fault("replace", os_error(errno.EROFS)))
+        store.save_session("s1", ["anew"])
+        assert store.info().restarts == 1, "the save failed half-way, and was settled by a recovery"
+        assert placed == [folder / "s1.json"], "nothing else was put there in between"
+        assert (removal / "session.json").exists()
+
+
+def test_a_removal_whose_sync_failed_is_written_anew(folder: Path) -> None:
+    fs = FaultyFileSystem()
+    with SessionStore.open(folder, durability="file", watch=False, inject=Injected(fs=fs)) as store:
+        store.save_session("s1", ["removed"])
+        # The manifest's folder, then what was moved into it, then the folder it came from.
+        fs.fail(Fault("sync_folder", os_error(errno.EIO), skip=2))
+        assert store.delete_session("s1") is True
+        assert store.info().restarts == 1
+        (removal,) = (folder / ".sessionkeeper" / "trash").iterdir()
+        assert removal.name == "0000000000000002+s1", "another sync of the first proves nothing"
+        assert "s1" not in store
+        assert store.undelete_session("s1").message_count == 1
+
+
 def test_a_delete_that_crashed_is_answered_only_when_its_copy_is_durable(folder: Path) -> None:
     synced: list[Path] = []
 

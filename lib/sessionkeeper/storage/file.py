@@ -80,6 +80,8 @@ class FileBackend(EditableFolder):
         self._max_backups = max_backups
         # Files published by a commit whose last sync failed: they are there, maybe not durably.
         self._doubtful: set[str] = set()
+        # Files that such a commit removed: they are gone, maybe not durably.
+        self._doubtful_removals: set[str] = set()
         # Removals that were moved, and whose own folder a crash may have left unsynced.
         self._removing: set[Path] = set()
 
@@ -100,6 +102,8 @@ class FileBackend(EditableFolder):
                 self._trash.sync()
         except (OSError, PathBlocked) as error:
             self._doubtful.update(change.stem for change in begun)
+            removals = [change for change in begun if isinstance(change, _StagedTrash)]
+            self._doubtful_removals.update(removal.stem for removal in removals)
             raise CommitUncertain(
                 f"publishing failed half-way: {error}",
                 path=self._layout.sessions,
@@ -238,9 +242,12 @@ class FileBackend(EditableFolder):
             document = self.read(self._files[stem].record.session_id)
             if document is not None:
                 self.commit([Put(document)])
-        for stem in sorted(self._doubtful - self._files.keys()):
+        # Not what was removed before: while it is there again for an instant, a crash would leave
+        # a session whose removal was acknowledged.
+        for stem in sorted(self._doubtful_removals - self._files.keys()):
             self._remove_again(stem)
         self._doubtful.clear()
+        self._doubtful_removals.clear()
 
     def _remove_again(self, stem: str) -> None:
         removals = [e for e in self._trash.entries() if stem_of(e.folder) == stem]
