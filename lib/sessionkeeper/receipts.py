@@ -97,7 +97,12 @@ class Receipt(Generic[T]):
 
     def on_error(self, callback: Callable[[Receipt[T]], Any]) -> None:
         """Call `callback` with this receipt if the command fails; at once if it has."""
-        self._reply.on_error(lambda _: callback(self))
+
+        def tell(reply: Reply[T]) -> None:
+            if reply.exception(0) is not None:
+                callback(self)
+
+        self._reply.add_done_callback(tell)
 
     def add_done_callback(self, callback: Callable[[Receipt[T]], Any]) -> None:
         """Call `callback` with this receipt once the answer is there; at once if it is."""

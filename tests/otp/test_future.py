@@ -183,38 +183,6 @@ def test_done_callbacks_run_once_and_cannot_hurt(caplog: pytest.LogCaptureFixtur
     assert "Panic: panic" in caplog.text
 
 
-def test_on_error_is_told_of_errors_only_before_or_after_they_come() -> None:
-    told: list[Reply[int]] = []
-    good: Reply[int] = Reply()
-    good.on_error(told.append)
-    good.set_result(1)
-    good.on_error(told.append)
-    assert told == []
-    failed: Reply[int] = Reply()
-    failed.on_error(told.append)
-    assert told == []
-    failed.set_exception(Boom())
-    failed.set_exception(Boom())
-    assert told == [failed]
-    failed.on_error(told.append)
-    assert told == [failed, failed]
-    withdrawn: Reply[int] = Reply()
-    withdrawn.on_error(told.append)
-    withdrawn.withdraw(Boom())
-    assert told[2:] == [withdrawn]
-
-
-def test_on_error_may_fail(caplog: pytest.LogCaptureFixture) -> None:
-    reply: Reply[int] = Reply()
-
-    def fail(_reply: object) -> None:
-        raise Boom("in the hook")
-
-    reply.on_error(fail)
-    assert reply.set_exception(Boom("outcome"))
-    assert "Boom: in the hook" in caplog.text
-
-
 def test_in_the_main_thread_ctrl_c_gets_through_a_callback() -> None:
     reply: Reply[int] = Reply()
     reply.set_result(1)

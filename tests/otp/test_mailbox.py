@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections import deque
@@ -16,10 +17,12 @@ from sessionkeeper.otp import (
     CallTimeout,
     Envelope,
     ExitReason,
+    Reply,
     ServerDown,
     ServerRef,
-    server_ref,
 )
+from sessionkeeper.otp import mailbox as mailbox_module
+from sessionkeeper.otp.future import acquire_within
 from sessionkeeper.otp.mailbox import Mailbox
 
 if TYPE_CHECKING:
@@ -98,7 +101,7 @@ def test_the_time_spent_waiting_for_room_counts(bench: Bench) -> None:
 
     asking = threading.Thread(target=ask)
     asking.start()
-    while not ref.mailbox._line:
+    while not ref.mailbox._line.locked():
         asking.join(0.001)
     bench.clock.advance(60.0)
     # Now there is room, but the time is over: it must not wait for another minute.
@@ -188,16 +191,16 @@ def test_requests_whose_callers_left_make_room() -> None:
     assert messages(mailbox.take(10)) == [2, "new"]
 
 
-def test_posts_of_the_machinery_heed_no_bound_and_urgent_ones_go_first() -> None:
+def test_posts_of_the_machinery_heed_no_bound() -> None:
     mailbox = make(max_messages=1)
     mailbox.put(call("full"))
-    mailbox.put(info("later"), None)
-    mailbox.put(info("first"), None, urgent=True)
+    for number in range(2):
+        mailbox.put(info(number), None)
     assert mailbox.measure()[0] == 3
-    assert [messages(mailbox.take(10)) for _ in range(3)] == [["first"], ["full"], ["later"]]
+    assert [messages(mailbox.take(10)) for _ in range(3)] == [["full"], [0], [1]]
     mailbox.close(STOP)
     with pytest.raises(ServerDown):
-        mailbox.put(info("too late"), None, urgent=True)
+        mailbox.put(info("too late"), None)
 
 
 def test_what_slips_into_a_full_mailbox_is_taken_back() -> None:
@@ -222,12 +225,17 @@ def test_what_the_consumer_took_before_a_refusal_was_seen_is_not_refused() -> No
     assert taken == ["just in time"]
 
 
+def sleeps(thread: threading.Thread) -> bool:
+    """Whether a sender is at the place where it waits for room or for the line."""
+    frame = sys._current_frames().get(thread.ident or 0)
+    return frame is not None and frame.f_code is acquire_within.__code__
+
+
 def line_up(mailbox: Mailbox, envelope: Envelope) -> threading.Thread:
     """Send from another thread, and return it when that waits for room."""
-    before = len(mailbox._line)
     sender = threading.Thread(target=lambda: mailbox.put(envelope, PATIENCE))
     sender.start()
-    while sender.is_alive() and len(mailbox._line) == before:
+    while sender.is_alive() and not sleeps(sender):
         sender.join(0.001)
     return sender
 
@@ -252,13 +260,11 @@ def test_others_pass_the_line_only_while_half_of_the_room_is_free(size: int) -> 
     assert messages(mailbox.take(1)) == ["fills it"]
     first.join(PATIENCE)
     second.join(PATIENCE)
-    place = threading.Lock()
-    mailbox._line.append(place)
+    mailbox._line.acquire()
     third = line_up(mailbox, call("third", size=size))
     mailbox.take(10)
     mailbox.put(call("passes", size=size), PATIENCE)
-    mailbox._line.remove(place)
-    mailbox._call_next()
+    mailbox._line.release()
     third.join(PATIENCE)
     assert messages(mailbox.take(10)) == ["passes", "third"]
 
@@ -273,7 +279,7 @@ def test_those_in_line_get_in_one_after_the_other() -> None:
     assert taken == ["fills it", 0, 1, 2]
     for sender in senders:
         sender.join(PATIENCE)
-    assert not mailbox._line
+    assert not mailbox._line.locked()
 
 
 def test_who_finds_that_others_left_tells_the_first_in_line() -> None:
@@ -382,7 +388,7 @@ def test_a_consumer_that_sleeps_is_woken_to_leave() -> None:
     ends: Recorder[object] = Recorder()
     consumer = threading.Thread(target=lambda: ends(mailbox.take(1)))
     consumer.start()
-    fenced = ExitReason.fenced("now")
+    fenced = ExitReason("fenced", "now")
     mailbox.request_stop(fenced)
     assert ends.wait_count(1) == [fenced]
     consumer.join(PATIENCE)
@@ -459,12 +465,11 @@ def test_what_was_in_flight_at_the_close_can_be_reported_after_the_turn() -> Non
 
 @pytest.mark.parametrize("how", ["close", "seal", "drain"])
 def test_what_slips_into_a_mailbox_that_refuses_is_taken_back(how: str) -> None:
-    for urgent in (False, True):
+    for wait in (0.0, None):
         mailbox = make()
-        queue = Meddled(lambda mailbox=mailbox: getattr(mailbox, how)(STOP))  # type: ignore[misc]
-        setattr(mailbox, "_urgent" if urgent else "_queue", queue)
+        mailbox._queue = Meddled(lambda mailbox=mailbox: getattr(mailbox, how)(STOP))  # type: ignore[misc]
         with pytest.raises(ServerDown):
-            mailbox.put(call("late"), None if urgent else 0.0, urgent=urgent)
+            mailbox.put(call("late"), wait)
         with pytest.raises(ServerDown):
             mailbox.put(call("large", size=7))
         assert mailbox.measure()[:2] == (0, 0)
@@ -484,7 +489,7 @@ def test_senders_that_wait_for_room_are_told_when_there_will_be_none(how: str) -
 
     sender = threading.Thread(target=send)
     sender.start()
-    while not mailbox._line:
+    while not mailbox._line.locked():
         sender.join(0.001)
     if how == "close":
         mailbox.close(STOP)
@@ -495,7 +500,7 @@ def test_senders_that_wait_for_room_are_told_when_there_will_be_none(how: str) -
         mailbox.drain(STOP)
     errors.wait_count(1)
     sender.join(PATIENCE)
-    assert mailbox._line == deque()
+    assert not mailbox._line.locked()
 
 
 def test_sweep_returns_the_next_deadline_of_those_that_still_wait() -> None:
@@ -526,7 +531,7 @@ def test_without_a_wait_a_sender_waits_for_room_as_long_as_busy_wait(bench: Benc
     ref.cast("fills it")
     sender = threading.Thread(target=lambda: ref.cast("waits"))
     sender.start()
-    while sender.is_alive() and not ref.mailbox._line:
+    while sender.is_alive() and not ref.mailbox._line.locked():
         sender.join(0.001)
     ref.start(Lab, bench.log)
     sender.join(PATIENCE)
@@ -558,14 +563,13 @@ def test_a_call_counts_from_when_it_was_sent_and_with_its_size(bench: Bench) -> 
 def test_posts_to_a_handle(bench: Bench) -> None:
     ref = bench.ref("a", timers=bench.clock)
     bench.clock.advance(5.0)
-    assert ref.post("later")
+    assert ref.post("first")
     ref.send_info("last")
-    assert ref.post("first", urgent=True)
     bench.clock.advance(2.0)
     assert ref.info().oldest_age == 2.0
     ref.start(Lab, bench.log)
     assert ref.drain(PATIENCE)
-    assert [message for _, message in bench.noted("info")] == ["first", "later", "last"]
+    assert [message for _, message in bench.noted("info")] == ["first", "last"]
     assert not ref.post("too late")
 
 
@@ -606,11 +610,11 @@ def test_a_signal_before_the_consumer_is_woken_strands_nobody(
     while not mailbox._wakeup.locked():
         ref.call("settle down")
 
-    def interrupt() -> None:
+    def interrupt(_sleeper: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(mailbox, "_wake", interrupt)
+        patch.setattr(mailbox_module, "_wake", interrupt)
         with pytest.raises(KeyboardInterrupt):
             mailbox.put(cast("interrupted"))
     assert [ref.call(number, timeout=PATIENCE) for number in range(3)] == [0, 1, 2]
@@ -624,11 +628,11 @@ def test_an_interrupted_call_is_withdrawn(bench: Bench, monkeypatch: pytest.Monk
     gate.wait_reached()
     ran: list[int] = []
 
-    def interrupt(_lock: object, _timeout: object) -> bool:
+    def interrupt(_reply: object, _timeout: object) -> bool:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(server_ref, "acquire_within", interrupt)
+        patch.setattr(Reply, "wait", interrupt)
         with pytest.raises(KeyboardInterrupt):
             ref.call(lambda _server: ran.append(1))
     gate.open()

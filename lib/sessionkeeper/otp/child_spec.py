@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import deque
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, get_args
 
 from sessionkeeper.otp.errors import InvalidChildSpec
@@ -82,12 +83,7 @@ class ChildSpec:
             shutdown: see `ChildSpec`.
             kwargs: for its constructor.
         """
-
-        def start() -> ServerRef:
-            ref.start(server_class, *args, **kwargs)
-            return ref
-
-        return cls(id, start, restart, shutdown)
+        return cls(id, partial(ref.start, server_class, *args, **kwargs), restart, shutdown)
 
 
 @dataclass(frozen=True, slots=True)

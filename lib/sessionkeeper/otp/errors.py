@@ -33,11 +33,6 @@ class ExitReason:
         """Return the end of a server that died of `exception`."""
         return cls("crash", f"{type(exception).__name__}: {exception}", exception)
 
-    @classmethod
-    def fenced(cls, detail: str, exception: BaseException | None = None) -> Self:
-        """Return the end of a server that overslept its shutdown and was shut out."""
-        return cls("fenced", detail, exception)
-
     @property
     def is_crash(self) -> bool:
         """Whether a transient child is restarted for it."""

@@ -63,26 +63,15 @@ class Reply(Generic[T]):
         Raises:
             ForkedError: it was pending when this process was forked.
         """
-        if self.state == DONE or (timeout is not None and timeout <= 0):
-            return self.state == DONE
-        check_process(self._generation)
-        latch = Lock()
-        latch.acquire()
-        if self._join_waiting(latch.release) and not acquire_within(latch, timeout):
-            with self._mutex:
-                if self._waiting is not None:
-                    self._waiting.remove(latch.release)
+        if self.state != DONE and (timeout is None or timeout > 0):
+            check_process(self._generation)
+            latch = Lock()
+            latch.acquire()
+            if self._join_waiting(latch.release) and not acquire_within(latch, timeout):
+                with self._mutex:
+                    if self._waiting is not None:
+                        self._waiting.remove(latch.release)
         return self.state == DONE
-
-    def latch(self) -> LockType:
-        """Return a locked lock that the outcome releases; only for who made this, and at once.
-
-        As long as nobody else knows of this reply, it takes less than `wait`.
-        """
-        latch = Lock()
-        latch.acquire()
-        self._waiting = [latch.release]
-        return latch
 
     def result(self, timeout: float | None = None) -> T:
         """Return the value, or raise what the server answered with.
@@ -118,15 +107,6 @@ class Reply(Generic[T]):
         call = partial(call_hook, callback, self)
         if not self._join_waiting(call):
             call()
-
-    def on_error(self, callback: Callable[[Reply[T]], object]) -> None:
-        """Call `callback(self)` if the outcome is, or will be, an error."""
-
-        def tell(reply: Reply[T]) -> None:
-            if reply.exception(0) is not None:
-                callback(reply)
-
-        self.add_done_callback(tell)
 
     def __await__(self) -> Generator[Any, None, T]:
         if self.state != DONE:

@@ -140,19 +140,23 @@ class GenServer(pykka.ThreadingActor):
             turn: up to `turn_limit` envelopes.
         """
         for position, envelope in enumerate(turn):
-            self.envelope = envelope
+            self.envelope, kind = envelope, envelope.kind
+            handle = self._handle_info if kind == "info" else self.handle_cast
+            if kind == "call":
+                handle = self.handle_call
             try:
-                handle = self.handle_cast if envelope.kind == "cast" else self.handle_call
                 value = handle(envelope.message)
                 if value is not NO_REPLY:
                     envelope.reply(value)
             except BaseException as error:
-                tolerated = self._tolerates(error, envelope.kind)
-                if tolerated or envelope.kind == "call":
+                tolerated = isinstance(error, self.domain_errors) and not isinstance(error, Fenced)
+                if tolerated or kind != "cast":
                     envelope.fail(error)
                 if not tolerated:
                     self.requeue(turn[position + 1 :])
                     raise
+                if kind != "call":
+                    log.warning("%s: %s failed: %s", self.ref.name, kind, error, exc_info=error)
 
     def terminate(self, reason: ExitReason) -> None:
         """Clean up; called when the incarnation ends, but not guaranteed to be."""
@@ -212,12 +216,7 @@ class GenServer(pykka.ThreadingActor):
     def _actor_loop(self) -> None:
         HERE.ref = self.ref
         try:
-            reason = self._live()
-            try:
-                reason = self._end(reason)
-            finally:
-                # Whatever fails before, be it the logging of the host: one exit notice.
-                self.ref.incarnation_ended(reason)
+            self._end(self._live())
         except BaseException:  # nothing that is raised in this thread may leave it
             log.exception("the last act of %s failed", self.ref.name)
         finally:
@@ -230,7 +229,7 @@ class GenServer(pykka.ThreadingActor):
             pykka.ActorRegistry.register(self.actor_ref)
             self.init()
             if not self.ref.acknowledge():
-                return ExitReason.fenced("nobody waits for its start any more")
+                return ExitReason("fenced", "nobody waits for its start any more")
             self.handle_continue()
             interrupted = mailbox.in_flight()
             if interrupted:
@@ -238,35 +237,22 @@ class GenServer(pykka.ThreadingActor):
             self.ref.phase = "ready"
             while not isinstance(turn := mailbox.take(self.turn_limit), ExitReason):
                 if turn[0].kind == "info":
-                    self._handle_info(turn[0])
+                    GenServer.handle_turn(self, turn)
                 else:
                     self.handle_turn(turn)
         except BaseException as error:  # noqa: BLE001 - it is what the incarnation dies of
             return ExitReason.crash(error)
         return turn
 
-    def _handle_info(self, envelope: Envelope) -> None:
-        message = envelope.message
-        envelope.reply()
+    def _handle_info(self, message: Any) -> None:
         if type(message) is _Tick:
             message.waiting = False
             if message.epoch != self.epoch:
                 return
             message = message.message
-        try:
-            self.handle_info(message)
-        except BaseException as error:
-            if not self._tolerates(error, "message"):
-                raise
+        self.handle_info(message)
 
-    def _tolerates(self, error: BaseException, kind: str) -> bool:
-        if isinstance(error, Fenced) or not isinstance(error, self.domain_errors):
-            return False
-        if kind != "call":
-            log.warning("%s failed a %s: %s", self.ref.name, kind, error, exc_info=error)
-        return True
-
-    def _end(self, reason: ExitReason) -> ExitReason:
+    def _end(self, reason: ExitReason) -> None:
         name, error = self.ref.name, reason.exception
         try:
             if self.ref.is_up:
@@ -274,13 +260,14 @@ class GenServer(pykka.ThreadingActor):
                     log.error("%s crashed in incarnation %d", name, self.epoch, exc_info=error)
                 self.terminate(reason)
         except BaseException as failure:
-            log.exception("%s failed to clean up", name)
             reason = reason if reason.is_crash else ExitReason.crash(failure)
+            log.exception("%s failed to clean up", name)
         finally:
+            # Whatever has failed before, be it the logging of the host: one exit notice.
             pykka.ActorRegistry.unregister(self.actor_ref)
             self.actor_stopped.set()
-        _forget_locals(reason.exception)
-        return reason
+            _forget_locals(reason.exception)
+            self.ref.incarnation_ended(reason)
 
     # -- Pykka
 

@@ -6,11 +6,11 @@ import time
 from collections import deque
 from contextlib import suppress
 from math import inf
-from threading import TIMEOUT_MAX, Lock
+from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal
 
 from sessionkeeper.otp.errors import Busy, CallTimeout, ExitReason, OutcomeUnknown, ServerDown
-from sessionkeeper.otp.future import CLAIMED, DONE, PENDING, Reply
+from sessionkeeper.otp.future import CLAIMED, DONE, PENDING, Reply, acquire_within
 from sessionkeeper.otp.runtime import HERE, PROCESS, check_process
 
 if TYPE_CHECKING:
@@ -118,13 +118,9 @@ class Mailbox:
         self.generation = PROCESS.generation
         self._lock = Lock()
         self._queue: deque[Envelope] = deque()
-        self._urgent: deque[Envelope] = deque()
         self._bytes = 0
         # What turns have taken; those that were settled are forgotten with the next turn.
         self._taken: list[Envelope] = []
-        self._late: deque[Envelope] = deque()
-        # Senders that wait for room, each asleep on a lock of its own.
-        self._line: deque[LockType] = deque()
         self._withdrawals = PROCESS.withdrawals
         self._refusal: ExitReason | None = None
         self.closed = False
@@ -132,42 +128,38 @@ class Mailbox:
         self.stop: ExitReason | None = None
         # Locked while the consumer sleeps on it, or is about to.
         self._wakeup = Lock()
+        # Those who wait for room: one, who holds the line, sleeps on the room; the others on
+        # the line. If all were woken at once, they would get in each other's way.
+        self._line = Lock()
+        self._room = Lock()
 
     # -- for senders
 
-    def put(self, envelope: Envelope, wait: float | None = 0.0, *, urgent: bool = False) -> None:
+    def put(self, envelope: Envelope, wait: float | None = 0.0) -> None:
         """Queue an envelope.
 
         Args:
             envelope: what to queue.
             wait: seconds to wait for room; None heeds no bound, which is for the machinery:
                 timers and supervisors bound their messages by themselves.
-            urgent: ahead of the backlog.
 
         Raises:
             Busy: no room in time; nothing was queued.
             ServerDown: the mailbox is closed or closing.
             ForkedError: this is a forked child.
         """
+        queue, limit = self._queue, self._max_messages
         if self.generation != PROCESS.generation:
             check_process(self.generation)
-        queue = self._urgent if urgent else self._queue
-        if wait is None:
-            queue.append(envelope)
-        elif not (envelope.size or self._line or len(queue) >= self._max_messages):
-            queue.append(envelope)
-            if len(queue) > self._max_messages and self._take_back(envelope, queue):
-                self.put(envelope, wait)
-                return
+        if wait is not None and (envelope.size or len(queue) >= limit or self._line.locked()):
+            self._put_in_line(envelope, wait)
         else:
-            with self._lock:
-                self._wait_for_room(envelope.size, wait)
-                self._bytes += envelope.size
-                queue.append(envelope)
-        if self._refusal is not None and self._take_back(envelope, queue):
-            raise self._down()
+            queue.append(envelope)
+            failed = self._refusal is not None or (wait is not None and len(queue) > limit)
+            if failed and self._take_back(envelope):
+                self._put_in_line(envelope, wait or 0.0)
         if self._wakeup.locked():
-            self._wake()
+            _wake(self._wakeup)
 
     # -- for the consumer
 
@@ -187,18 +179,18 @@ class Mailbox:
                 self._finish_turn()
                 if self.stop is not None:
                     return self.stop
-                idle = not self._urgent and not self._queue
+                idle = not self._queue
                 if idle:
-                    if self.draining and self._refusal is not None:
+                    if self._refusal is not None:
                         return self._refusal
                     # From here on senders see that it must be woken; only then the last look.
                     self._wakeup.acquire(blocking=False)
-                turn = self._pop(self._urgent or self._queue, limit)
+                turn, late = self._pop(limit)
             finally:
                 self._lock.release()
             # Outside the lock: who is told that it is too late may want to send something.
-            while self._late:
-                self._late.popleft().expire()
+            for envelope in late:
+                envelope.expire()
             if turn:
                 return turn
             if idle:
@@ -227,8 +219,7 @@ class Mailbox:
 
     def in_flight(self) -> list[Envelope]:
         """Return what turns have taken and nobody has settled, in the order of taking."""
-        with self._lock:
-            return [envelope for envelope in self._taken if envelope.in_flight]
+        return [envelope for envelope in self._taken if envelope.in_flight]
 
     # -- for whoever controls the server
 
@@ -249,14 +240,13 @@ class Mailbox:
         with self._lock:
             if self.stop is None or reason.kind == "fenced":
                 self.stop = reason
-            self._wake()
+            _wake(self._wakeup)
 
     def drain(self, reason: ExitReason) -> None:
         """Refuse what comes, and have the consumer end when the backlog is done."""
         with self._lock:
             self.draining = True
             self._refuse(reason)
-            self._wake()
 
     def seal(self, reason: ExitReason) -> None:
         """Refuse what comes and fail the calls that wait, until the next `begin`."""
@@ -276,15 +266,11 @@ class Mailbox:
         with self._lock:
             if self.closed:
                 return []
-            self.closed = True
+            self.closed, self.stop = True, self.stop or reason
             self._refuse(reason)
-            flying = [envelope for envelope in self._taken if envelope.in_flight]
+            waiting = self._remove(lambda _: True)
+            undone = [*self.in_flight(), *(each for each in waiting if not each.done())]
             self._taken = []  # the end of the turn must not drop what is reported now
-            waiting = [*self._urgent, *self._remove(lambda _: True)]
-            self._urgent.clear()
-            self.stop = self.stop or reason
-            self._wake()
-        undone = [*flying, *(envelope for envelope in waiting if not envelope.done())]
         for envelope in undone:
             envelope.set_exception(self._down(executed=None if envelope.in_flight else False))
         return undone
@@ -305,29 +291,31 @@ class Mailbox:
         """Return how many messages and bytes are queued, and when the oldest was sent."""
         with self._lock:
             oldest = self._queue[0].enqueued_at if self._queue else None
-            return len(self._queue) + len(self._urgent), self._bytes, oldest
+            return len(self._queue), self._bytes, oldest
 
     # -- inside, with the lock held
 
-    def _pop(self, queue: deque[Envelope], limit: int) -> list[Envelope]:
+    def _pop(self, limit: int) -> tuple[list[Envelope], list[Envelope]]:
+        """Take a turn; apart from it, return what is too late."""
+        queue = self._queue
         turn: list[Envelope] = []
+        late: list[Envelope] = []
         while queue and len(turn) < limit:
             if turn and "info" in (turn[0].kind, queue[0].kind):
                 break
             envelope = queue.popleft()
             self._bytes -= envelope.size
             if envelope.deadline < inf and envelope.deadline <= self._monotonic():
-                self._late.append(envelope)
+                late.append(envelope)
             elif envelope.kind != "call" or envelope.claim():
                 envelope.state = CLAIMED  # nobody else has a cast or an info
                 envelope.attempts += 1
                 turn.append(envelope)
-        if not self._queue:
+        if not queue:
             self._bytes = 0  # should a signal handler ever have raised in the middle of put
-        if self._line:
-            self._call_next()
+        _wake(self._room)
         self._taken += turn
-        return turn
+        return turn, late
 
     def _finish_turn(self) -> None:
         """Keep the calls of the last turn that will be answered later."""
@@ -345,75 +333,76 @@ class Mailbox:
         kept = [envelope for envelope in everything if not unwanted(envelope)]
         self._queue.extendleft(reversed(kept))
         self._bytes = sum(envelope.size for envelope in kept)
+        _wake(self._room)
         return [envelope for envelope in everything if unwanted(envelope)]
 
     def _refuse(self, reason: ExitReason) -> None:
         self._refusal = reason
-        self._call_next()
+        _wake(self._room)
+        _wake(self._wakeup)
 
     def _down(self, *, executed: bool | None = False) -> ServerDown:
         text = f"the server takes no more: {self._refusal}"
         return ServerDown(text, executed=executed, reason=self._refusal)
 
-    def _is_full(self, size: int, parts: int = 1) -> bool:
-        """Whether that much does not fit, into one half if `parts` is 2."""
+    def _is_full(self, size: int, parts: int) -> bool:
         full_of_bytes = self._bytes > 0 and self._bytes + size > self._max_bytes // parts
         return full_of_bytes or len(self._queue) >= self._max_messages // parts
 
-    def _wait_for_room(self, size: int, wait: float) -> None:
-        """Return when there is room or never will be.
+    # -- inside, without it
 
-        Who has to wait does so in line. One sender is woken at a time, and wakes the next: if
-        all were, they would get in the way of each other and of the consumer. As long as
-        half of the room is free, others may pass the line, or it would never end and each
-        message would wait for threads to be switched.
+    def _put_in_line(self, envelope: Envelope, wait: float) -> None:
+        """Queue an envelope when there is room, behind those that wait for it already.
+
+        As long as half of the room is free, others may pass the line, or it would never end
+        and each message would wait for threads to be switched.
         """
-        if not self._is_full(size, 2 if self._line else 1):
+        if self._put_if_it_fits(envelope, 2 if self._line.locked() else 1):
             return
         if HERE.ref is not None and HERE.ref.mailbox is self:
             wait = 0.0  # only this very thread can make room
         ends_at = time.monotonic() + wait
-        place = Lock()
-        place.acquire()
-        self._line.append(place)
-        try:
-            if self._withdrawals != PROCESS.withdrawals:
-                self._withdrawals = PROCESS.withdrawals
-                self._remove(Envelope.done)
-                self._call_next()
-            while self._refusal is None and (self._line[0] is not place or self._is_full(size)):
-                left = min(ends_at - time.monotonic(), TIMEOUT_MAX)
-                self._lock.release()
-                try:
-                    called = left > 0 and place.acquire(timeout=left)
-                finally:
-                    self._lock.acquire()
-                if not called:
-                    break
-        finally:
-            self._line.remove(place)
-            self._call_next()
-        if self._refusal is None and self._is_full(size):
+        fits = False
+        if acquire_within(self._line, wait):
+            try:
+                while not (fits := self._put_if_it_fits(envelope, 1)):
+                    if not acquire_within(self._room, ends_at - time.monotonic()):
+                        break
+            finally:
+                self._line.release()
+        if not fits:
             queued = f"{len(self._queue)} messages with {self._bytes} bytes"
             raise Busy(f"{queued} are queued already", executed=False)
 
-    def _call_next(self) -> None:
-        """Wake the first sender in line, unless it is waking up already."""
-        if self._line and self._line[0].locked():
-            self._line[0].release()
-
-    # -- inside, without it
-
-    def _take_back(self, envelope: Envelope, queue: deque[Envelope]) -> bool:
-        """Remove an envelope that should not have been queued; False if somebody took it."""
+    def _put_if_it_fits(self, envelope: Envelope, parts: int) -> bool:
+        """Queue an envelope if there is room, in one half of it if `parts` is 2."""
         with self._lock:
-            if envelope not in queue:
+            if self._refusal is not None:
+                raise self._down()
+            if self._is_full(envelope.size, parts) and self._withdrawals != PROCESS.withdrawals:
+                self._withdrawals = PROCESS.withdrawals
+                self._remove(Envelope.done)
+            if self._is_full(envelope.size, parts):
+                if parts == 1:
+                    # Whoever makes room from here on sees that somebody waits for it.
+                    self._room.acquire(blocking=False)
                 return False
-            queue.remove(envelope)
-            self._bytes -= envelope.size
+            self._bytes += envelope.size
+            self._queue.append(envelope)
             return True
 
-    def _wake(self) -> None:
-        # Another sender may have been faster: then it wakes for nothing once, at most.
+    def _take_back(self, envelope: Envelope) -> bool:
+        """Remove an envelope that should not have been queued; False if somebody took it."""
+        with self._lock:
+            if envelope not in self._queue:
+                return False
+            self._queue.remove(envelope)
+            return True
+
+
+def _wake(sleeper: LockType) -> None:
+    """Wake who sleeps on a lock, if somebody does."""
+    if sleeper.locked():
+        # Somebody else may have been faster: then it wakes for nothing once, at most.
         with suppress(RuntimeError):
-            self._wakeup.release()
+            sleeper.release()

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import KW_ONLY, dataclass, field
 from math import inf
 from threading import Lock
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 from weakref import WeakValueDictionary
 
 from sessionkeeper.otp.errors import ExitReason, ForkedError, SelfCall, ServerDown, StartError
-from sessionkeeper.otp.future import Reply, acquire_within
+from sessionkeeper.otp.future import Reply
 from sessionkeeper.otp.mailbox import Envelope, Kind, Mailbox
 from sessionkeeper.otp.runtime import HERE, PROCESS, call_hook, check_process, log
 from sessionkeeper.otp.timer import default_timers
@@ -130,7 +130,6 @@ class ServerRef:
         self.monitors: list[Monitor] = []
         # Of the server: their service holds those that are pending, so the rest vanishes.
         self._timers: WeakValueDictionary[int, Timer] = WeakValueDictionary()
-        self._sweep_at = inf
         self._sweep_timer: Timer | None = None
 
     def __repr__(self) -> str:
@@ -156,14 +155,9 @@ class ServerRef:
         """
         if HERE.ref is self:
             raise SelfCall(f"{self.name} called itself and would wait for ever")
-        now = self._now()
-        deadline = inf if timeout is None else now + timeout
-        reply = Envelope(request, "call", deadline, now, size)
-        answered = reply.latch()
-        self.mailbox.put(reply, deadline - now)
+        reply = self._send(request, "call", timeout, size, inf if timeout is None else timeout)
         try:
-            left = None if timeout is None else deadline - self._now()
-            if not acquire_within(answered, left):
+            if not reply.wait(reply.deadline - self._now()):
                 reply.expire()
         except BaseException as error:
             # A signal handler raised in this wait: nobody will look at the reply any more.
@@ -193,7 +187,7 @@ class ServerRef:
             ForkedError: this is a forked child.
         """
         reply = self._send(request, "call", timeout, size, wait)
-        if reply.deadline < self._sweep_at:
+        if timeout is not None:
             self._sweep_by(reply.deadline)
         return reply
 
@@ -219,18 +213,17 @@ class ServerRef:
         """
         self._send(message, "info", None, size, wait)
 
-    def post(self, message: Any, *, urgent: bool = False) -> bool:
+    def post(self, message: Any) -> bool:
         """Send a message to ``handle_info`` that heeds no bound: for timers and supervisors.
 
         Args:
             message: what ``handle_info`` receives.
-            urgent: ahead of the backlog.
 
         Returns:
             False, instead of an error, if the server has ended for good or is being drained.
         """
         try:
-            self.mailbox.put(Envelope(message, "info", inf, self._now()), None, urgent=urgent)
+            self.mailbox.put(Envelope(message, "info", inf, self._now()), None)
         except (ServerDown, ForkedError):
             return False
         return True
@@ -245,8 +238,8 @@ class ServerRef:
 
     # -- life
 
-    def start(self, server_class: type[GenServer], /, *args: Any, **kwargs: Any) -> None:
-        """Start the next incarnation and wait until its ``init`` is done.
+    def start(self, server_class: type[GenServer], /, *args: Any, **kwargs: Any) -> Self:
+        """Start the next incarnation, wait until its ``init`` is done, and return this handle.
 
         Args:
             server_class: what to run.
@@ -287,6 +280,7 @@ class ServerRef:
         if failure is not None:
             self._is_gone()
             raise StartError(f"{self.name} did not start: {failure!r}") from failure
+        return self
 
     def _is_gone(self) -> bool:
         """Whether its thread has ended; waits only if that is in its last act."""
@@ -362,7 +356,7 @@ class ServerRef:
         Args:
             detail: why; becomes part of its exit reason.
         """
-        self.mailbox.request_stop(ExitReason.fenced(detail))
+        self.mailbox.request_stop(ExitReason("fenced", detail))
 
     def close(self, reason: ExitReason = ExitReason.SHUTDOWN) -> None:
         """End for good: what is queued or in flight fails with `ServerDown`, later calls too.
@@ -379,8 +373,6 @@ class ServerRef:
         self._left_behind += len(undone)
         with self._lock:
             timer, self._sweep_timer = self._sweep_timer, None
-            if not self.is_up:
-                self.monitors.clear()
         if timer is not None:
             timer.cancel()
         for envelope in undone:
@@ -411,8 +403,7 @@ class ServerRef:
         monitor = Monitor(self, callback)
         with self._lock:
             dead = None if self.is_up else self.last_exit
-            if self.is_up or not self.mailbox.closed:
-                self.monitors.append(monitor)
+            self.monitors.append(monitor)
         if dead is not None:
             call_hook(callback, dead)
         return monitor
@@ -462,11 +453,11 @@ class ServerRef:
             return
         with self._lock:
             if self.mailbox.fenced and reason.kind != "fenced":
-                text = f"{self.mailbox.stop}; ended by {reason}"
-                reason = ExitReason.fenced(text, reason.exception)
-            monitors = self.monitors[:] if self.is_up else []
+                detail = f"{self.mailbox.stop}; ended by {reason}"
+                reason = ExitReason("fenced", detail, reason.exception)
+            monitors: list[Monitor] = []
             if self.is_up:
-                self.last_exit = reason
+                monitors, self.last_exit = self.monitors[:], reason
             self.phase = "stopped"
         PROCESS.running.pop(self, None)
         for timer in filter(None, (weak() for weak in self._timers.valuerefs())):
@@ -488,17 +479,16 @@ class ServerRef:
 
     def _sweep_by(self, deadline: float) -> None:
         with self._lock:
-            if self._sweep_at <= deadline or self.mailbox.closed:
-                return
             timer = self._sweep_timer
-            self._sweep_at = deadline
+            if self.mailbox.closed or (timer is not None and timer.due <= deadline):
+                return
             self._sweep_timer = self.timers.after(deadline - self._now(), self._sweep)
         if timer is not None:
             timer.cancel()
 
     def _sweep(self) -> None:
         with self._lock:
-            self._sweep_at, self._sweep_timer = inf, None
+            self._sweep_timer = None
         now = self._now()
         following = self.mailbox.sweep(now)
         if following < inf:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import KW_ONLY, dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, get_args
+from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 from sessionkeeper.otp.child_spec import Backoff, ChildSpec, ChildType, Intensity, Restart
 from sessionkeeper.otp.errors import ExitReason, InvalidChildSpec, OtpError, StartError
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from sessionkeeper.otp.timer import Timer
 
-P = ParamSpec("P")
 log = logging.getLogger("sessionkeeper.otp")
 
 Strategy = Literal["one_for_one", "one_for_all", "rest_for_one"]
@@ -138,7 +137,7 @@ class SupervisorRef(ServerRef):
             raise InvalidChildSpec(f"{self.name!r} cannot have budgets or durations below 0")
         self.hooks = [] if self.on_event is None else [self.on_event]
         self.hook_failures = 0
-        self._child_refs: list[ServerRef] = []
+        self._child_refs: dict[str, ServerRef] = {}
         self._told = False
 
     # -- for users
@@ -150,8 +149,7 @@ class SupervisorRef(ServerRef):
             StartError: a child did not start (the cause is chained); those before it were
                 stopped again, in reverse.
         """
-        self.start(Supervisor)
-        return self
+        return self.start(Supervisor)
 
     def as_child(
         self, name: str = "", *, restart: Restart = "permanent", shutdown: float | None = None
@@ -191,7 +189,7 @@ class SupervisorRef(ServerRef):
         if self.is_up:
             # The supervisor stops its children in order first, and comes back here.
             return
-        for ref in reversed(self._child_refs):
+        for ref in reversed(self._child_refs.values()):
             ref.close(reason)
         with self._lock:
             told, self._told = self._told or not self._arrivals, True
@@ -207,16 +205,15 @@ class SupervisorRef(ServerRef):
         for hook in self.hooks:
             self.hook_failures += not call_hook(hook, event)
 
-    def adopt(self, ref: ServerRef) -> None:
-        """Close `ref` when this is closed."""
-        ref.supervisor = self
-        if ref not in self._child_refs:
-            self._child_refs.append(ref)
-
-    def disown(self, ref: ServerRef, reason: ExitReason) -> None:
-        """Close `ref` now: nobody will start it again."""
-        ref.close(reason)
-        self._child_refs.remove(ref)
+    def adopt(
+        self, child_id: str, ref: ServerRef | None, reason: ExitReason = ExitReason.SHUTDOWN
+    ) -> None:
+        """Close the handle of a child when this is closed, and the one it replaces now."""
+        replaced = self._child_refs.pop(child_id, None)
+        if replaced is not None and replaced is not ref:
+            replaced.close(reason)
+        if ref is not None:
+            self._child_refs[child_id], ref.supervisor = ref, self
 
     def incarnation_ended(self, reason: ExitReason) -> None:
         """Note the end of the supervisor; that of a root is final."""
@@ -224,20 +221,20 @@ class SupervisorRef(ServerRef):
         super().incarnation_ended(reason)
 
 
-def _starter(make: Callable[P, SupervisorRef]) -> Callable[P, SupervisorRef]:
-    def start_supervisor(*args: P.args, **kwargs: P.kwargs) -> SupervisorRef:
-        """Start a root supervisor and all its children; see `SupervisorRef` for the options.
+def start_supervisor(name: str, children: Iterable[ChildSpec], **options: Any) -> SupervisorRef:
+    """Start a root supervisor and all its children.
 
-        Raises:
-            InvalidChildSpec: a child or an option makes no sense.
-            StartError: a child did not start; those before it were stopped again, in reverse.
-        """
-        return make(*args, **kwargs).boot()
+    Args:
+        name: for people: logs, threads, events.
+        children: in the order in which they are started.
+        options: see `SupervisorRef`.
 
-    return start_supervisor
+    Raises:
+        InvalidChildSpec: a child or an option makes no sense.
+        StartError: a child did not start; those before it were stopped again, in reverse.
+    """
+    return SupervisorRef(name, children, **options).boot()
 
-
-start_supervisor = _starter(SupervisorRef)
 
 _WHICH_CHILDREN = "which_children"
 
@@ -301,11 +298,10 @@ class Supervisor(GenServer):
         self._intensity = Intensity(self.ref.max_restarts, self.ref.max_seconds)
         for child in self._children[:]:
             try:
-                self._start(child)
+                self._start(child, "child_started")
             except BaseException as error:
                 self._halt_all()
                 raise StartError(f"child {child.spec.id!r} did not start: {error}") from error
-            self._emit("child_started", child)
 
     def handle_call(self, request: Any) -> Any:
         """Answer `SupervisorRef.which_children`."""
@@ -320,7 +316,7 @@ class Supervisor(GenServer):
         """Take the notices of monitors and timers."""
         if not isinstance(message, _Notice):
             super().handle_info(message)
-        elif message.token == message.child.token and message.child in self._children:
+        elif message.token == message.child.token:
             message.act()
 
     def terminate(self, reason: ExitReason) -> None:
@@ -331,30 +327,28 @@ class Supervisor(GenServer):
 
     # -- starting
 
-    def _start(self, child: _Child) -> bool:
-        """Start a child; False if it wants to be left out."""
+    def _start(self, child: _Child, event: EventKind) -> None:
+        """Start a child, and tell of it unless it wants to be left out."""
         ref: object = child.spec.start()
         if ref is None:
             child.ref, child.state = None, "ignored"
             if child.spec.restart == "temporary":
                 self._children.remove(child)
-            return False
+            return
         if not isinstance(ref, ServerRef) or ref.epoch == 0:
             raise StartError(f"start of child {child.spec.id!r} returned {ref!r}, not started")
-        if child.ref is not None and child.ref is not ref:
-            self.ref.disown(child.ref, child.last_exit or ExitReason.SHUTDOWN)
+        self.ref.adopt(child.spec.id, ref)
         child.ref, child.state = ref, "running"
         child.started_at = self.ref.timers.monotonic()
-        self.ref.adopt(ref)
+        child.restarts += event == "child_restarted"
         self._watch(child, ref)
-        return True
+        self._emit(event, child)
 
     def _watch(self, child: _Child, ref: ServerRef) -> None:
         token = child.token
 
         def down(reason: ExitReason) -> None:
-            act = partial(self._on_down, child, reason)
-            self.ref.post(_Notice(child, token, act), urgent=True)
+            self.ref.post(_Notice(child, token, partial(self._on_down, child, ref, reason)))
 
         child.monitor = ref.monitor(down)
 
@@ -367,7 +361,7 @@ class Supervisor(GenServer):
 
     # -- ends and restarts
 
-    def _on_down(self, child: _Child, reason: ExitReason) -> None:
+    def _on_down(self, child: _Child, ref: ServerRef, reason: ExitReason) -> None:
         restart = child.spec.restart
         child.unwatch()
         child.last_exit = reason
@@ -375,27 +369,27 @@ class Supervisor(GenServer):
         if child.state == "fenced":
             child.state = "restarting"
             self._resume()
-        elif child.ref is None or child.ref.mailbox.closed:
+        elif ref.mailbox.closed:
             # Somebody closed its handle, and so took it out of supervision.
             child.state = "stopped"
         elif restart == "permanent" or (restart == "transient" and reason.is_crash):
             log.warning("%s: child %s ended: %s", self.ref.name, child.spec.id, reason)
-            self._restart(child, reason, self.ref.timers.monotonic() - child.started_at)
+            self._restart(child, reason)
         elif restart == "temporary":
             self._forget(child, reason)
         else:
             child.state = "stopped"
             if self.ref.strategy == "one_for_one":
                 # With the other strategies a sibling may bring it back.
-                child.ref.close(reason)
+                ref.close(reason)
 
-    def _restart(self, child: _Child, reason: ExitReason, ran_for: float) -> None:
+    def _restart(self, child: _Child, reason: ExitReason) -> None:
         """Plan the restart of a child and its group, if the budgets allow it."""
-        ref = self.ref
-        quiet = ran_for >= ref.backoff.reset_after
+        ref, now = self.ref, self.ref.timers.monotonic()
+        quiet = child.state == "running" and now - child.started_at >= ref.backoff.reset_after
         child.exits_in_a_row = 1 if quiet else child.exits_in_a_row + 1
         child.state = "restarting"
-        if not self._intensity.allows(ref.timers.monotonic()):
+        if not self._intensity.allows(now):
             why = f"more than {ref.max_restarts} restarts within {ref.max_seconds} s"
             self._give_up(child, reason, why)
         elif child.exits_in_a_row > ref.max_consecutive:
@@ -427,17 +421,14 @@ class Supervisor(GenServer):
                 member.state = "stopped"
                 continue
             try:
-                came_up = self._start(member)
+                self._start(member, "child_restarted")
             except BaseException as error:  # noqa: BLE001 - whatever it is, it failed to start
                 member.last_exit = reason = ExitReason.crash(error)
                 name = self.ref.name
                 log.warning("%s: child %s did not come back: %s", name, member.spec.id, reason)
                 self._emit("restart_failed", member, reason)
-                self._restart(member, reason, 0.0)
+                self._restart(member, reason)
                 return
-            if came_up:
-                member.restarts += 1
-                self._emit("child_restarted", member)
 
     def _group(self, child: _Child) -> list[_Child]:
         at = self._children.index(child)
@@ -455,10 +446,7 @@ class Supervisor(GenServer):
 
     def _halt_all(self) -> None:
         for child in reversed(self._children):
-            try:
-                self._halt(child, final=True)
-            except BaseException:  # the others must be stopped all the same
-                log.exception("%s failed to stop %s", self.ref.name, child.spec.id)
+            self._halt(child, final=True)
 
     def _halt(self, child: _Child, *, final: bool = False) -> None:
         """Stop a child; if it oversleeps, shut it out and wait for its end by message."""
@@ -467,12 +455,14 @@ class Supervisor(GenServer):
             child.unwatch()
         if ref is None or child.state != "running":
             return
-        if ref.drain(timeout) if final and self.ref.mailbox.draining else ref.stop(timeout):
+        stop = ref.drain if final and self.ref.mailbox.draining else ref.stop
+        stop(timeout)
+        if ref.join(0.0):
             child.state = "stopped" if final else "restarting"
             child.last_exit = ref.last_exit
             self._emit("child_stopped", child, ref.last_exit)
             return
-        fenced = ExitReason.fenced(f"it did not stop within {timeout} s")
+        fenced = ExitReason("fenced", f"it did not stop within {timeout} s")
         log.error("%s: child %s is fenced: %s", self.ref.name, child.spec.id, fenced.detail)
         ref.fence(fenced.detail)
         child.state = "fenced"
@@ -480,13 +470,11 @@ class Supervisor(GenServer):
         if not final:
             why = f"its thread did not end within {self.ref.fence_grace} s of being fenced"
             self._watch(child, ref)
-            late = partial(self._give_up, child, fenced, why)
-            self._later(self.ref.fence_grace, child, late)
+            self._later(self.ref.fence_grace, child, partial(self._give_up, child, fenced, why))
 
     def _forget(self, child: _Child, reason: ExitReason) -> None:
         self._children.remove(child)
-        if child.ref is not None:
-            self.ref.disown(child.ref, reason)
+        self.ref.adopt(child.spec.id, None, reason)
 
     def _emit(
         self, kind: EventKind, child: _Child, reason: ExitReason | None = None, delay: float = 0.0

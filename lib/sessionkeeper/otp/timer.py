@@ -41,15 +41,21 @@ class Timer:
 
     def cancel(self) -> bool:
         """Prevent further callbacks; False if there would have been none."""
-        return self.agenda.forget(self)
+        agenda = self.agenda
+        with agenda.changed:
+            if self not in agenda.timers:
+                return False
+            agenda.timers.remove(self)
+            agenda.changed.notify()
+            return True
 
 
 class _Agenda:
     """Pending timers in the order in which they are due: what both services have in common."""
 
     def __init__(self) -> None:
-        self._changed = Condition()
-        self._timers: list[Timer] = []
+        self.changed = Condition()
+        self.timers: list[Timer] = []
 
     def monotonic(self) -> float:
         """Return seconds since some fixed point; never goes back."""
@@ -58,7 +64,7 @@ class _Agenda:
     @property
     def pending(self) -> int:
         """How many timers wait."""
-        return len(self._timers)
+        return len(self.timers)
 
     def after(self, seconds: float, callback: Callable[[], object]) -> Timer:
         """Call `callback` once, `seconds` from now.
@@ -79,29 +85,20 @@ class _Agenda:
             raise ValueError(f"a period must be positive, not {seconds}")
         return self._add(Timer(self, self.monotonic() + seconds, seconds, callback))
 
-    def forget(self, timer: Timer) -> bool:
-        """Cancel `timer`; False if it is over."""
-        with self._changed:
-            if timer not in self._timers:
-                return False
-            self._timers.remove(timer)
-            self._changed.notify()
-            return True
-
     def _add(self, timer: Timer) -> Timer:
-        with self._changed:
-            insort(self._timers, timer, key=lambda t: t.due)
-            self._changed.notify()
+        with self.changed:
+            insort(self.timers, timer, key=lambda t: t.due)
+            self.changed.notify()
         return timer
 
     def _pop(self) -> Timer:
         """Take the next timer, and put it in again if it is periodic, with the lock held."""
-        timer = self._timers.pop(0)
+        timer = self.timers.pop(0)
         if timer.period is not None:
             timer.due += timer.period
             if timer.due <= self.monotonic():
                 timer.due = self.monotonic() + timer.period
-            insort(self._timers, timer, key=lambda t: t.due)
+            insort(self.timers, timer, key=lambda t: t.due)
         return timer
 
 
@@ -117,23 +114,22 @@ class ThreadTimerService(_Agenda):
 
     def _add(self, timer: Timer) -> Timer:
         check_process(self._generation)
-        super()._add(timer)
-        with self._changed:
+        with self.changed:
             if self._thread is None:
                 thread = Thread(target=self._run, name="otp-timers", daemon=True)
                 thread.start()
                 self._thread = thread
-        return timer
+            return super()._add(timer)
 
     def _run(self) -> None:
         while True:
-            with self._changed:
-                if not self._timers:
+            with self.changed:
+                if not self.timers:
                     self._thread = None
                     return
-                seconds = self._timers[0].due - self.monotonic()
+                seconds = self.timers[0].due - self.monotonic()
                 if seconds > 0:
-                    self._changed.wait(min(seconds, TIMEOUT_MAX))
+                    self.changed.wait(min(seconds, TIMEOUT_MAX))
                     continue
                 timer = self._pop()
             call_hook(timer.callback)
@@ -165,11 +161,11 @@ class ManualTimerService(_Agenda):
         """
         target = self._now + seconds
         while True:
-            with self._changed:
-                if not self._timers or self._timers[0].due > target:
+            with self.changed:
+                if not self.timers or self.timers[0].due > target:
                     self._now = target
                     return
-                self._now = max(self._now, self._timers[0].due)
+                self._now = max(self._now, self.timers[0].due)
                 timer = self._pop()
             call_hook(timer.callback)
 
