@@ -332,10 +332,7 @@ class ServerRef:
             has ended. If not for lack of time, it goes on; `fence` or `close` cut it short.
         """
         self.request_drain()
-        if not self.join(timeout):
-            return False
-        self.close()
-        return not self._left_behind
+        return self.join(timeout) and not self._left_behind
 
     def request_drain(self) -> None:
         """Begin what `drain` does, without waiting; it ends with the mailbox closed."""

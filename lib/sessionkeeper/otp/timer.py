@@ -57,9 +57,7 @@ class _Agenda:
         self.changed = Condition()
         self.timers: list[Timer] = []
 
-    def monotonic(self) -> float:
-        """Return seconds since some fixed point; never goes back."""
-        return time.monotonic()
+    monotonic = staticmethod(time.monotonic)  # itself: it is read for each message
 
     @property
     def pending(self) -> int:
@@ -104,8 +102,6 @@ class _Agenda:
 
 class ThreadTimerService(_Agenda):
     """The real thing: one daemon thread, there only while a timer is pending."""
-
-    monotonic = staticmethod(time.monotonic)  # itself: it is read for each message
 
     def __init__(self) -> None:
         super().__init__()
