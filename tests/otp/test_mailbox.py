@@ -17,9 +17,9 @@ from sessionkeeper.otp import (
     CallTimeout,
     Envelope,
     ExitReason,
-    Reply,
     ServerDown,
     ServerRef,
+    server_ref,
 )
 from sessionkeeper.otp import mailbox as mailbox_module
 from sessionkeeper.otp.future import acquire_within
@@ -628,11 +628,11 @@ def test_an_interrupted_call_is_withdrawn(bench: Bench, monkeypatch: pytest.Monk
     gate.wait_reached()
     ran: list[int] = []
 
-    def interrupt(_reply: object, _timeout: object) -> bool:
+    def interrupt(_lock: object, _timeout: object) -> bool:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(Reply, "wait", interrupt)
+        patch.setattr(server_ref, "acquire_within", interrupt)
         with pytest.raises(KeyboardInterrupt):
             ref.call(lambda _server: ran.append(1))
     gate.open()

@@ -73,6 +73,16 @@ class Reply(Generic[T]):
                         self._waiting.remove(latch.release)
         return self.state == DONE
 
+    def latch(self) -> LockType:
+        """Return a locked lock that the outcome releases; only for who made this, and at once.
+
+        As long as nobody else knows of this reply, it takes less than `wait`.
+        """
+        latch = Lock()
+        latch.acquire()
+        self._waiting = [latch.release]
+        return latch
+
     def result(self, timeout: float | None = None) -> T:
         """Return the value, or raise what the server answered with.
 

@@ -23,7 +23,7 @@ from sessionkeeper.otp.errors import ExitReason, Fenced, OtpError, OutcomeUnknow
 from sessionkeeper.otp.runtime import HERE
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from pykka._envelope import Envelope as PykkaEnvelope
 
@@ -141,9 +141,9 @@ class GenServer(pykka.ThreadingActor):
         """
         for position, envelope in enumerate(turn):
             self.envelope, kind = envelope, envelope.kind
-            handle = self._handle_info if kind == "info" else self.handle_cast
-            if kind == "call":
-                handle = self.handle_call
+            handle: Callable[[Any], Any] = self.handle_call
+            if kind != "call":
+                handle = self.handle_cast if kind == "cast" else self._handle_info
             try:
                 value = handle(envelope.message)
                 if value is not NO_REPLY:

@@ -313,7 +313,8 @@ class Mailbox:
                 turn.append(envelope)
         if not queue:
             self._bytes = 0  # should a signal handler ever have raised in the middle of put
-        _wake(self._room)
+        if self._room.locked():
+            _wake(self._room)
         self._taken += turn
         return turn, late
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from weakref import WeakValueDictionary
 
 from sessionkeeper.otp.errors import ExitReason, ForkedError, SelfCall, ServerDown, StartError
-from sessionkeeper.otp.future import Reply
+from sessionkeeper.otp.future import Reply, acquire_within
 from sessionkeeper.otp.mailbox import Envelope, Kind, Mailbox
 from sessionkeeper.otp.runtime import HERE, PROCESS, call_hook, check_process, log
 from sessionkeeper.otp.timer import default_timers
@@ -155,9 +155,13 @@ class ServerRef:
         """
         if HERE.ref is self:
             raise SelfCall(f"{self.name} called itself and would wait for ever")
-        reply = self._send(request, "call", timeout, size, inf if timeout is None else timeout)
+        now = self._now()
+        deadline = inf if timeout is None else now + timeout
+        reply = Envelope(request, "call", deadline, now, size)
+        answered = reply.latch()
+        self.mailbox.put(reply, deadline - now)
         try:
-            if not reply.wait(reply.deadline - self._now()):
+            if not acquire_within(answered, deadline - self._now()):
                 reply.expire()
         except BaseException as error:
             # A signal handler raised in this wait: nobody will look at the reply any more.
