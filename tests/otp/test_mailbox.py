@@ -282,6 +282,14 @@ def test_those_in_line_get_in_one_after_the_other() -> None:
     assert not mailbox._line.locked()
 
 
+def test_who_may_not_pass_leaves_the_wakeup_to_the_first_in_line() -> None:
+    mailbox = make(max_messages=1)
+    with mailbox._line:
+        with pytest.raises(Busy):
+            mailbox.put(cast("passes by"))
+        assert not mailbox._room.locked()
+
+
 def test_who_finds_that_others_left_tells_the_first_in_line() -> None:
     mailbox = make(max_messages=1)
     left = call("left")

@@ -152,6 +152,20 @@ def test_a_child_that_does_not_drain_in_time_is_fenced(bench: Bench) -> None:
     gate.open()
 
 
+def test_a_child_that_crashes_while_it_drains_has_stopped_and_is_not_fenced(bench: Bench) -> None:
+    gate = Gate()
+    sup = bench.supervise(bench.child("a"))
+    bench["a"].cast(lambda _server: gate() and boom())
+    gate.wait_reached()
+    bench["a"].cast("never done")
+    sup.request_drain()
+    gate.open()
+    stopped = bench.events.wait("child_stopped", "a").reason
+    assert stopped is not None
+    assert isinstance(stopped.exception, Boom)
+    assert bench.events.count("child_fenced") == 0
+
+
 def test_a_temporary_child_that_was_fenced_is_forgotten_once_it_ended(bench: Bench) -> None:
     gate = Gate()
     sup = bench.supervise(
