@@ -373,6 +373,22 @@ def test_interrupted_envelopes_count_their_attempts_and_stay_in_flight(bench: Be
     assert seen == [[1], [2]]
 
 
+def test_a_message_that_crashed_a_server_is_not_left_to_the_next_one(bench: Bench) -> None:
+    left: list[Envelope] = []
+
+    class Watching(Lab):
+        def handle_interrupted(self, envelopes: Sequence[Envelope]) -> None:
+            left.extend(envelopes)
+
+    ref = bench.ref("a")
+    ref.start(Watching)
+    ref.send_info(boom)
+    wait_dead(ref)
+    ref.start(Watching)
+    assert ref.call(1) == 1
+    assert left == []
+
+
 def test_a_crash_in_handle_interrupted_leaves_them_to_the_next_one(bench: Bench) -> None:
     answers: list[int] = []
 
