@@ -914,17 +914,21 @@ def test_what_a_fenced_server_left_running_stays_shut_out(bench: Bench) -> None:
 
 def test_fenced_is_not_a_domain_error_even_if_all_errors_are(bench: Bench) -> None:
     class Tolerant(Lab):
+        turn_limit = 8
         domain_errors: ClassVar[tuple[type[Exception], ...]] = (Exception,)
 
     ref = bench.ref("tolerant")
     ref.start(Tolerant)
-    gate = Gate()
+    first, gate = Gate(), Gate()
+    ref.cast(first)
+    first.wait_reached()
 
     def sleep(server: Lab) -> None:
         gate()
         server.check_fence()
 
-    reply = ref.send_request(sleep)
+    reply, behind = ref.send_request(sleep), ref.send_request("behind")
+    first.open()
     gate.wait_reached()
     ref.fence()
     gate.open()
@@ -932,6 +936,9 @@ def test_fenced_is_not_a_domain_error_even_if_all_errors_are(bench: Bench) -> No
     assert ref.stop(PATIENCE)
     assert ref.last_exit is not None
     assert ref.last_exit.kind == "fenced"
+    assert not behind.done(), "what it had taken with it is for the next one"
+    ref.start(Lab)
+    assert behind.result(PATIENCE) == "behind"
 
 
 def test_a_sync_that_fails_mid_batch_acks_nothing_of_it_until_it_is_synced(
