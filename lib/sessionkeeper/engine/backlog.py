@@ -132,7 +132,7 @@ class Backlog:
         with self._changed:
             if self._state not in UNUSED:
                 self._filed[record.session_id] = record
-                self._rouse(urgent=False)
+                self._rouse(urgent=2 * len(self._filed) > self._limit)
 
     def wait_at_most(self, seconds: float) -> None:
         """From now on queries wait so long for what was saved before them."""
@@ -140,15 +140,18 @@ class Backlog:
 
     def make_room(self) -> None:
         """Wait, for a short time, while too much is noted; slows writers down, never stops them."""
-        if len(self._records) <= self._limit:
+        if not self._is_full():
             return
         with self._changed:
             self._rouse(urgent=True)
             if self._state == "current" and not self._changed.wait_for(
-                lambda: len(self._records) <= self._limit or self._state != "current",
+                lambda: not self._is_full() or self._state != "current",
                 self._patience,
             ):
                 self._give_up()
+
+    def _is_full(self) -> bool:
+        return len(self._records) > self._limit or len(self._filed) > self._limit
 
     def scrub(self, session_id: str, done: Callable[[], object]) -> None:
         """Have every byte of a session that is gone taken out of the index.

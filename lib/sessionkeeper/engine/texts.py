@@ -165,7 +165,7 @@ class Texts(Backlog):
                     self._give_up()
 
     def _is_full(self) -> bool:
-        return len(self._records) > self._limit or self._bytes > BYTES
+        return super()._is_full() or self._bytes > BYTES
 
     # --- for the indexer --------------------------------------------------------------------
 

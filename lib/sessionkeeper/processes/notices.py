@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from watchdog.events import FileSystemEvent, FileSystemEventHandler
 from watchdog.observers import Observer
@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from watchdog.observers.api import ObservedWatch
+
+
+# Above this many changed names between two looks the whole folder is compared instead.
+MANY: Final = 1000
 
 
 @dataclass(slots=True)
@@ -165,10 +169,13 @@ class WatchdogNotices(FileSystemEventHandler):
             return
         with self._lock:
             collected = self._collected
-            first = not collected.names and not collected.folders
+            first = not (collected.names or collected.folders or collected.unsure)
             collected.names |= names
             collected.folders |= folders
             collected.unsure |= bool(folders) and event.event_type != "created"
+            if len(collected.names) > MANY:  # the names are not asked for then
+                collected.names.clear()
+                collected.unsure = True
         if first:
             self._wake()
 

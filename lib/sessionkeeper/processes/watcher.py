@@ -9,7 +9,7 @@ from sessionkeeper.events import logger
 from sessionkeeper.keys import SEPARATOR
 from sessionkeeper.otp import GenServer
 from sessionkeeper.processes.actor import Suspects
-from sessionkeeper.processes.notices import KernelNotices, NoNotices, WatchdogNotices
+from sessionkeeper.processes.notices import MANY, KernelNotices, NoNotices, WatchdogNotices
 from sessionkeeper.storage import inotify
 
 if TYPE_CHECKING:
@@ -27,9 +27,6 @@ COLLECT = 0.05
 # So many folders of namespaces are watched. What happens in others is found when the whole folder
 # is compared.
 MAX_WATCHED = 32
-
-# Above this many changed names between two looks the whole folder is compared instead.
-MANY = 1000
 
 
 class Look:
