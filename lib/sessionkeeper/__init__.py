@@ -13,6 +13,7 @@ from sessionkeeper.answers import (
 )
 from sessionkeeper.bridges import cancelled_outcome
 from sessionkeeper.config import Config
+from sessionkeeper.describing import StoreInfo
 from sessionkeeper.engine.commands import (
     ABSENT,
     AddAnnotation,
@@ -96,7 +97,7 @@ from sessionkeeper.session import (
 )
 from sessionkeeper.storage.backend import Problem, RecoveryReport
 from sessionkeeper.storage.check import Finding, check_store
-from sessionkeeper.store import SessionStore, StoreInfo
+from sessionkeeper.store import SessionStore
 
 __all__ = [
     "ABSENT",

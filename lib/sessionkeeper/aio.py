@@ -14,7 +14,7 @@ from sessionkeeper.engine.commands import (
     without_persistence,
 )
 from sessionkeeper.opening import path_for_app
-from sessionkeeper.store import SessionStore, StoreInfo
+from sessionkeeper.store import SessionStore
 from sessionkeeper.workers import Workers
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from sessionkeeper.answers import Decision, Removal, StorageStats
     from sessionkeeper.changing import Timeout
+    from sessionkeeper.describing import StoreInfo
     from sessionkeeper.presets import PresetName
     from sessionkeeper.processes.tree import ProcessInfo
     from sessionkeeper.storage.backend import RecoveryReport

@@ -1,66 +1,54 @@
-"""The façade: one method for each command, stable over restarts of what is behind it."""
+"""The façade: opens and closes a store, and is stable over restarts of what is behind it."""
 
 from __future__ import annotations
 
 import atexit
 import contextlib
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeVar
 
 from sessionkeeper import presets
-from sessionkeeper.answers import Decision, Removal, StorageStats
-from sessionkeeper.changing import DEFAULT, Changing, Default, Timeout
+from sessionkeeper.describing import Describing
 from sessionkeeper.engine.cache import SessionCache
 from sessionkeeper.engine.commands import (
-    CheckpointFiles,
     Cleanup,
-    Command,
     Configure,
     CountSessions,
     EnablePersistence,
     ExplainCleanup,
     without_persistence,
 )
-from sessionkeeper.engine.validation import check_validators, require_valid
+from sessionkeeper.engine.validation import check_validators
 from sessionkeeper.engine.values import Values
 from sessionkeeper.engine.view import View
 from sessionkeeper.errors import (
-    OutcomeUnknown,
-    SessionKeeperError,
     StoreClosed,
     StoreNotFound,
     StoreReadOnly,
-    ValidationFailed,
 )
 from sessionkeeper.events import EventBus, logger
 from sessionkeeper.layout import Layout, check_namespace
 from sessionkeeper.opening import check_layout, is_left_open, layers_of, path_for_app
-from sessionkeeper.otp import OtpError
 from sessionkeeper.processes.tree import Injected, StoreTree, SystemTime
-from sessionkeeper.receipts import Receipt, Unread, translated
+from sessionkeeper.receipts import Unread
 from sessionkeeper.scope import SessionScope
+from sessionkeeper.sending import Sending
 from sessionkeeper.storage.platform import FileSystem
 from sessionkeeper.storage.reader import FolderReader
 from sessionkeeper.storage.singlereader import SingleFileReader
-from sessionkeeper.storage.usage import measure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from datetime import datetime
     from os import PathLike
     from pathlib import Path
     from types import TracebackType
 
+    from sessionkeeper.answers import Decision, Removal
+    from sessionkeeper.changing import Timeout
     from sessionkeeper.clock import Clock
     from sessionkeeper.config import Config
-    from sessionkeeper.engine.commands import Prepared
     from sessionkeeper.engine.validation import Validator
     from sessionkeeper.engine.values import CodecName
-    from sessionkeeper.events import Event
-    from sessionkeeper.otp import Reply
     from sessionkeeper.presets import PresetName
-    from sessionkeeper.processes.tree import ProcessInfo
-    from sessionkeeper.storage.backend import RecoveryReport
 
 T = TypeVar("T")
 
@@ -71,48 +59,7 @@ PLAIN: Final = Values()
 EXIT_TIMEOUT = 10.0
 
 
-@dataclass(frozen=True, slots=True)
-class StoreInfo:
-    """What a store is up to.
-
-    Attributes:
-        path: Its folder.
-        state: `ready`, `recovering`, `restarting`, `closed` or `read-only`.
-        sessions: How many sessions there are.
-        epoch: The number of the actor's incarnation; 1 for the first.
-        restarts: How often the actor was restarted.
-        pending: Commands waiting in the mailbox.
-        pending_bytes: Their encoded size.
-        oldest_pending: Seconds the first of them has waited, or None.
-        last_exit: Why the last incarnation ended, or None.
-        uptime: Seconds since the current incarnation came up.
-        cached_sessions: Sessions in the cache.
-        cached_bytes: Their size.
-        cache_hits: Reads that the cache answered.
-        cache_misses: Reads that went to the backend.
-        persistence: Whether changes are stored; see `enable_persistence`.
-        unsaved: Sessions that are not stored as they are now, because they are not.
-    """
-
-    path: Path
-    state: str
-    sessions: int
-    epoch: int
-    restarts: int
-    pending: int
-    pending_bytes: int
-    oldest_pending: float | None
-    last_exit: str | None
-    uptime: float
-    cached_sessions: int
-    cached_bytes: int
-    cache_hits: int
-    cache_misses: int
-    persistence: bool = True
-    unsaved: int = 0
-
-
-class SessionStore(Changing):
+class SessionStore(Describing, Sending):
     """A durable store of sessions in one folder.
 
     Its methods for sessions work on those of the default namespace; `scope` gives those of another.
@@ -277,36 +224,6 @@ class SessionStore(Changing):
             values=values,
         )
 
-    def flush(self, timeout: Timeout = DEFAULT) -> None:
-        """Wait until all that was sent before is done.
-
-        Args:
-            timeout: Seconds; the store's `call_timeout` if left out, None for as long as it takes.
-
-        Raises:
-            UnreadFailures: A command sent with `tell` failed and nobody looked at its receipt.
-            NotExecuted: It was not done within the timeout; it goes on.
-        """
-        if self._tree is not None:
-            self.ask(CountSessions(), timeout=timeout)
-        self._unread.raise_if_any()
-
-    def checkpoint(self, timeout: float | None = 30.0) -> None:
-        """Wait until every session file is current and durable.
-
-        Changes are durable before; this is for whoever reads the files beside the store.
-
-        Args:
-            timeout: Seconds; None for as long as it takes.
-
-        Raises:
-            StoreReadOnly: The store is open for reading only.
-            StorageFailed: The medium refused; nothing is lost, the journal holds everything.
-            NotExecuted: It was not done within the timeout; it goes on.
-            OutcomeUnknown: It was under way when the timeout came.
-        """
-        self.ask(CheckpointFiles(), timeout=timeout)
-
     def close(self, timeout: float | None = 30.0) -> None:
         """Have everything done that was sent, stop, and give the folder up.
 
@@ -349,77 +266,6 @@ class SessionStore(Changing):
                 raise
             error.add_note(f"closing the store failed too: {close_error!r}")
 
-    # --- commands ---------------------------------------------------------------------------
-
-    def ask(self, command: Command[T], *, timeout: Timeout = DEFAULT) -> T:
-        """Send a command and wait for its answer.
-
-        Args:
-            command: What to do; checked and encoded in this thread before it is sent.
-            timeout: Seconds; the store's `call_timeout` if left out, None for as long as it takes.
-
-        Raises:
-            NotExecuted: The store did not get to it in time; it has not happened and will not.
-            OutcomeUnknown: The store was at it when the time was over.
-            StoreBusy: The mailbox stayed full.
-            StoreClosed: The store is closed.
-            SessionKeeperError: The command was refused; nothing has changed.
-        """
-        tree = self._writer()
-        prepared = self._prepared(command)
-        seconds = tree.config.call_timeout if isinstance(timeout, Default) else timeout
-        submission = tree.submission(prepared)
-        try:
-            answer: T = tree.actor.call(submission, seconds, size=prepared.size())
-        except OtpError as error:
-            told = translated(error)
-            if not isinstance(told, OutcomeUnknown):
-                tree.discard(submission)
-            raise told from error
-        return answer
-
-    def submit(self, command: Command[T], *, timeout: Timeout = DEFAULT) -> Reply[T]:
-        """Queue a command and return its reply at once: what `tell` and event loops build on.
-
-        Args:
-            command: What to do; checked and encoded in this thread before it is queued.
-            timeout: Seconds after which it is not begun any more; the store's `call_timeout` if
-                left out, None for as long as it takes.
-
-        Raises:
-            OtpError: It was not queued; `receipts.translated` has the store's word for it.
-        """
-        tree = self._writer()
-        prepared = self._prepared(command)
-        seconds = tree.config.call_timeout if isinstance(timeout, Default) else timeout
-        submission = tree.submission(prepared)
-        try:
-            return tree.actor.send_request(submission, timeout=seconds, size=prepared.size())
-        except OtpError:
-            tree.discard(submission)
-            raise
-
-    def tell(self, command: Command[T]) -> Receipt[T]:
-        """Send a command without waiting for its answer.
-
-        Args:
-            command: What to do; checked and encoded in this thread before it is sent.
-
-        Returns:
-            The receipt. If nobody looks at a failure, `flush` or `close` raises it.
-
-        Raises:
-            StoreBusy: The mailbox stayed full for `call_timeout` seconds.
-            StoreClosed: The store is closed.
-        """
-        try:
-            reply = self.submit(command, timeout=None)
-        except OtpError as error:
-            raise translated(error) from error
-        receipt: Receipt[T] = Receipt(reply)
-        self._unread.watch(receipt)
-        return receipt
-
     def cleanup(self, *, dry_run: bool = False) -> list[Removal]:
         """Apply the retention settings now, instead of when the timer does.
 
@@ -441,69 +287,6 @@ class SessionStore(Changing):
             that stay.
         """
         return self.ask(ExplainCleanup())
-
-    # --- about the store --------------------------------------------------------------------
-
-    @property
-    def path(self) -> Path:
-        """The store's folder, absolute."""
-        return self._path
-
-    @property
-    def last_recovery(self) -> RecoveryReport:
-        """What the last recovery scan found; `str()` makes it readable."""
-        return self._view.last_recovery
-
-    def now(self) -> datetime:
-        """What the store's wall clock says (aware, UTC)."""
-        return self._clock.now()
-
-    def info(self) -> StoreInfo:
-        """What the store is up to; asks nobody and never waits."""
-        view, cache = self._view, self._view.cache
-        server = self._tree.actor.info() if self._tree is not None else None
-        state = "read-only"
-        if self._closed or (self._tree is not None and self._tree.exit_reason is not None):
-            state = "closed"
-        elif server is not None:
-            state = {"ready": "ready", "continuing": "recovering"}.get(server.state, "restarting")
-        last_exit = server.last_exit if server is not None else None
-        return StoreInfo(
-            path=self._path,
-            state=state,
-            sessions=view.count(),
-            epoch=server.epoch if server is not None else 0,
-            restarts=server.restarts if server is not None else 0,
-            pending=server.queued if server is not None else 0,
-            pending_bytes=server.queued_bytes if server is not None else 0,
-            oldest_pending=server.oldest_age if server is not None else None,
-            last_exit=None if last_exit is None else str(last_exit),
-            uptime=server.uptime if server is not None else 0.0,
-            cached_sessions=len(cache),
-            cached_bytes=cache.stored_bytes(),
-            cache_hits=cache.hits,
-            cache_misses=cache.misses,
-            persistence=self._tree is not None and self._tree.is_persistent,
-            unsaved=self._tree.persistence.unsaved if self._tree is not None else 0,
-        )
-
-    def processes(self) -> list[ProcessInfo]:
-        """The supervision tree: the supervisor first, then its children as they are started.
-
-        Empty for a store that was opened for reading only, or is closed.
-        """
-        if self._tree is None or self._tree.exit_reason is not None:
-            return []
-        return self._tree.processes()
-
-    def stats(self) -> StorageStats:
-        """Count the files of the store and their bytes; takes as long as listing them does.
-
-        Nothing of it waits for the store, and a store in memory takes nothing.
-        """
-        if self._tree is not None and self._tree.config.in_memory:
-            return StorageStats(0, 0, 0, 0, 0, 0, 0, 0)
-        return measure(Layout.of(self._path, Layout.found_in(self._path) or "flat"))
 
     @property
     def config(self) -> Config:
@@ -588,54 +371,6 @@ class SessionStore(Changing):
         """The names of the namespaces that hold sessions, but for the default one, sorted."""
         self._view.wait_readable()
         return [namespace for namespace in self._view.namespaces() if namespace]
-
-    def subscribe(self, callback: Callable[[Event], None]) -> Callable[[], None]:
-        """Call `callback` for every event of the store, in the thread where it happens.
-
-        That is of all namespaces; an event says which it concerns. The callback must be quick and
-        must not call methods that change the store; what it raises is logged and hurts nobody.
-
-        Returns:
-            A function that ends the subscription.
-        """
-        return self._events.subscribe(callback)
-
-    def __repr__(self) -> str:
-        return f"SessionStore({str(self._path)!r}, {self.info().state})"
-
-    def _prepared(self, command: Command[T]) -> Prepared[T]:
-        if self._converts:
-            command = command.converted(self._values)
-        prepared = command.prepare()
-        if self._validators:
-            self._validate(prepared)
-        return prepared
-
-    def _validate(self, prepared: Prepared[Any]) -> None:
-        rest = self._view, self._clock, self._validators, self._values.revive
-        try:
-            require_valid(prepared, *rest)
-        except ValidationFailed:
-            raise
-        except SessionKeeperError:
-            # It may build upon what was told before and is still waiting in the mailbox.
-            tree = self._writer()
-            try:
-                tree.actor.call(tree.submission(CountSessions()), tree.config.call_timeout)
-            except OtpError as error:
-                raise translated(error) from error
-            require_valid(prepared, *rest)
-
-    def require_open(self) -> None:
-        """See `Changing.require_open`."""
-        tree = self._writer()
-        if self._closed or tree.exit_reason is not None:
-            raise StoreClosed("the store is closed")
-
-    def _writer(self) -> StoreTree:
-        if self._tree is None:
-            raise StoreReadOnly("the store was opened for reading only", path=self._path)
-        return self._tree
 
 
 # Strong references: a store that was dropped without being closed still has work to finish.
