@@ -14,8 +14,9 @@ def list_(
     cursor: CursorOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List the sessions, the one changed last first unless --sort says otherwise.
+    """List the sessions, the one changed last first.
 
+    With --sort in another order.
     Columns: session, changed, messages, cost, status, tags (comma-separated), title.
     Works beside a program that has the store open.
 
