@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, get_args
 
@@ -122,22 +121,21 @@ class Backoff:
         return min(self.maximum, grown) * (1 + self.random() * self.factor)
 
 
+@dataclass(slots=True)
 class Intensity:
     """A sliding window over restarts (OTP's ``intensity`` and ``period``).
 
     Args:
         max_restarts: how many are tolerated within the window.
         max_seconds: length of the window.
+        restarts: when there was one.
     """
 
-    def __init__(self, max_restarts: int, max_seconds: float) -> None:
-        self._max_restarts = max_restarts
-        self._max_seconds = max_seconds
-        self._restarts: deque[float] = deque()
+    max_restarts: int
+    max_seconds: float
+    restarts: list[float] = field(default_factory=list)
 
     def allows(self, now: float) -> bool:
         """Count a restart at `now` and tell whether it is still tolerated."""
-        self._restarts.append(now)
-        while self._restarts[0] < now - self._max_seconds:
-            self._restarts.popleft()
-        return len(self._restarts) <= self._max_restarts
+        self.restarts = [at for at in self.restarts if at >= now - self.max_seconds] + [now]
+        return len(self.restarts) <= self.max_restarts
