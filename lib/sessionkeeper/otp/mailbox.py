@@ -155,9 +155,10 @@ class Mailbox:
             self._put_in_line(envelope, wait)
         else:
             queue.append(envelope)
-            failed = self._refusal is not None or (wait is not None and len(queue) > limit)
-            if failed and self._take_back(envelope):
-                self._put_in_line(envelope, wait or 0.0)
+            if self._refusal is not None and self._take_back(envelope):
+                raise self._down()
+            if wait is not None and len(queue) > limit and self._take_back(envelope):
+                self._put_in_line(envelope, wait)
         if self._wakeup.locked():
             _wake(self._wakeup)
 
