@@ -44,6 +44,8 @@ class Config:
         trash_days: The grace of a deleted session before it is purged.
         cache_ttl: How long a session stays in the cache after it was last written or read in.
         cache_bytes: The bound of the cache; larger sessions bypass it.
+        max_records: So many sessions' metadata stay in memory, and of those that are changing;
+            the others are looked up in the index. With `full_text=True` all do.
         call_timeout: How long a call waits for its answer.
         max_pending: How many changes may wait in the mailbox.
         max_pending_bytes: How many encoded bytes may wait in the mailbox.
@@ -74,6 +76,7 @@ class Config:
     trash_days: float = 7.0
     cache_ttl: float = 300.0
     cache_bytes: int = 64 * MIB
+    max_records: int = 20_000
     call_timeout: float = 5.0
     max_pending: int = 10_000
     max_pending_bytes: int = 64 * MIB
@@ -101,7 +104,13 @@ class Config:
             "checkpoint_interval",
         ):
             _positive(name, getattr(self, name), whole=False)
-        for name in ("cache_bytes", "max_pending", "max_pending_bytes", "checkpoint_bytes"):
+        for name in (
+            "cache_bytes",
+            "max_records",
+            "max_pending",
+            "max_pending_bytes",
+            "checkpoint_bytes",
+        ):
             _positive(name, getattr(self, name), whole=True)
         for name in ("max_restarts", "max_backups"):
             value = getattr(self, name)

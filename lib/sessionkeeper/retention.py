@@ -92,6 +92,8 @@ class Retention:
             newest_first: All sessions, the one changed last first.
             now: The wall clock.
         """
+        if self.days is None and self.max_sessions is None:
+            return []
         return [
             Removal.of(session.key, reason, self._detail(session, reason, now))
             for session, reason in self._judged(newest_first, now)

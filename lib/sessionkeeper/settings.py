@@ -33,6 +33,7 @@ LIVE: Final = frozenset(
         "cleanup_interval",
         "cache_ttl",
         "cache_bytes",
+        "max_records",
         "call_timeout",
         "max_backups",
         "checkpoint_interval",

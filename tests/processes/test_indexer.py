@@ -819,4 +819,8 @@ def test_a_file_is_only_taken_for_a_version_that_was_published_there(store: Sess
     assert tree is not None
     assert tree.journaled is not None
     assert tree.journaled.published(record) is not None
-    assert tree.journaled.published(replace(record)) is None
+    assert tree.journaled.published(replace(record, lsn=record.lsn + 1)) is None
+    known = tree.journaled._files.get("s1")
+    assert known is not None
+    tree.journaled._files["s1"] = replace(known, edited=True)
+    assert tree.journaled.published(record) is None

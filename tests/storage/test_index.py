@@ -33,7 +33,7 @@ from sessionkeeper.storage.backend import RecoveryReport
 from sessionkeeper.storage.database import IndexFailed
 from sessionkeeper.storage.documents import Record, Request, decode_record, encode_record
 from sessionkeeper.storage.examine import Known
-from sessionkeeper.storage.index import Entry, Index
+from sessionkeeper.storage.index import Entry, Index, Reached
 from sessionkeeper.storage.memory import MemoryBackend
 from sessionkeeper.storage.orders import NEWEST, ORDERS
 from sessionkeeper.storage.platform import FileSystem, Signature
@@ -127,8 +127,8 @@ def test_a_record_comes_back_equal() -> None:
 
 
 def test_what_is_written_is_found_in_the_order_of_changes(index: Index) -> None:
-    index.write([entry(number) for number in range(20)], lsn=20)
-    index.write([entry(3, lsn=30, generation=2)], removed=["s5", "absent"], lsn=31)
+    index.write([entry(number) for number in range(20)], reached=Reached(20))
+    index.write([entry(3, lsn=30, generation=2)], removed=["s5", "absent"], reached=Reached(31))
     assert ids(index.page(EVERYTHING, None, 4)) == ["s3", "s19", "s18", "s17"]
     assert len(index.page(EVERYTHING, None, None)) == 19
     assert ids(index.page(EVERYTHING, (3, ""), None)) == ["s1", "s0"]
@@ -324,7 +324,7 @@ def test_a_file_that_caught_up_is_filed_unless_there_is_a_later_version(index: I
 
 
 def test_it_knows_the_files_as_they_were_published(index: Index, tmp_path: Path) -> None:
-    index.write([entry(1), entry(2), Entry(record(3))], lsn=77)
+    index.write([entry(1), entry(2), Entry(record(3))], reached=Reached(77))
     recalled = index.recall()
     assert recalled.lsn == 77
     assert recalled.files == {f"s{n}": Known(record(n), signature(n)) for n in (1, 2)}
@@ -333,7 +333,7 @@ def test_it_knows_the_files_as_they_were_published(index: Index, tmp_path: Path)
 
 
 def test_a_row_that_is_not_as_it_was_written_is_left_out(index: Index) -> None:
-    index.write([entry(1), entry(2)], lsn=2)
+    index.write([entry(1), entry(2)], reached=Reached(2))
     index.close()
     with closing(sqlite3.connect(index.path)) as raw, raw:
         raw.execute("UPDATE sessions SET size = size + 1 WHERE session_id = 's1'")
@@ -432,7 +432,7 @@ def test_closing_waits_for_queries_and_leaves_nothing_open(index: Index) -> None
     inside, go = threading.Event(), threading.Event()
 
     def slow() -> None:
-        with index._borrowed() as connection:
+        with index.borrowed() as connection:
             inside.set()
             go.wait(5)
             connection.execute("SELECT 1").fetchone()
@@ -455,7 +455,7 @@ def test_a_query_that_does_not_end_is_not_waited_for_for_ever(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(database_module, "PATIENCE", 0.01)
-    with index._borrowed(), pytest.raises(IndexFailed, match="not ended"):
+    with index.borrowed(), pytest.raises(IndexFailed, match="not ended"):
         index.discard()
     assert index.path.exists()
 

@@ -285,6 +285,8 @@ def test_histories_with_crashes_and_restarts_are_linearizable(
             call_timeout=30.0,
             # So small that most loads read files and journal, and that checkpoints come often.
             cache_bytes=600 if seed % 2 else 64 * 1024,
+            # Where it is one, the others are looked up in the index, and fetched to be changed.
+            max_records=1 if seed % 2 else 20_000,
             checkpoint_bytes=30_000,
             inject=Injected(fs=fs, wrap_backend=wrap),
         ) as store:
@@ -321,6 +323,7 @@ def test_histories_on_a_medium_that_fails_are_linearizable(seed: int, folder: Pa
             folder,
             watch=False,
             cache_bytes=600,
+            max_records=1 if seed % 2 else 20_000,
             checkpoint_bytes=30_000,
             max_restarts=1000,
             call_timeout=30.0,

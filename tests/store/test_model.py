@@ -71,6 +71,8 @@ class Model:
 class StoreMachine(RuleBasedStateMachine):
     """Every rule does the same to the store and to the model."""
 
+    max_records = 20_000
+
     @initialize(durability=st.sampled_from(["journal", "file", "os"]))
     def start(self, durability: str) -> None:
         self.durability = durability
@@ -89,6 +91,7 @@ class StoreMachine(RuleBasedStateMachine):
             durability=self.durability,
             max_restarts=1000,
             cache_bytes=3000,
+            max_records=self.max_records,
             call_timeout=30.0,
             inject=Injected(fs=self.fs),
         )
@@ -549,3 +552,13 @@ StoreMachine.TestCase.settings = settings(
     deadline=None,
 )
 TestModel = StoreMachine.TestCase
+
+
+class BoundedMachine(StoreMachine):
+    """The same with a store of whose sessions most are looked up in the index."""
+
+    max_records = 1
+
+
+BoundedMachine.TestCase.settings = StoreMachine.TestCase.settings
+TestBounded = BoundedMachine.TestCase

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 LIMIT: Final = 10_000
 PATIENCE: Final = 1.0
 
+# The id of a journal, and a frame of it.
+Mark = tuple[bytes, int]
+
 State = Literal[
     "paused",  # it is not to be written
     "stale",  # all is to be compared with the index before it can be used
@@ -45,12 +48,14 @@ class Noted:
     Attributes:
         number: Of the last note in it.
         lsn: The highest log sequence number in it.
+        mark: How far the journal had come with it.
         records: The newest version of each session that changed; None if it is gone.
         filed: Versions that were brought into their files.
     """
 
     number: int
     lsn: int
+    mark: Mark
     records: dict[str, Record | None]
     filed: dict[str, Record]
 
@@ -84,6 +89,11 @@ class Backlog:
         self._lsn = 0
         self._number = 0
         self._written = 0
+        # Says how far the journal has come; asked in the thread that writes it.
+        self.mark: Callable[[], Mark] = lambda: (b"", 0)
+        self._marked: Mark = (b"", 0)
+        # Up to which change all is in the database.
+        self.written_lsn = 0
         self._records: dict[str, Record | None] = {}
         self._filed: dict[str, Record] = {}
         self._scrubs: deque[tuple[str, Callable[[], object]]] = deque()
@@ -123,6 +133,7 @@ class Backlog:
         with self._changed:
             self._number += 1
             self._lsn = max(self._lsn, lsn)
+            self._marked = self.mark()
             if self._state not in UNUSED:
                 self._records.update(records)
             self._rouse(urgent=2 * len(self._records) > self._limit)
@@ -184,9 +195,20 @@ class Backlog:
             self._state = "comparing"
             return self._number
 
-    def end_comparison(self, number: int) -> None:
-        """From now on the index holds all that was noted up to that number."""
+    @property
+    def marked(self) -> Mark:
+        """How far the journal had come with what was noted last."""
+        return self._marked
+
+    def end_comparison(self, number: int, lsn: int = 0) -> None:
+        """From now on the index holds all that was noted up to that number.
+
+        Args:
+            number: What `begin_comparison` returned.
+            lsn: The highest log sequence number that was visible then.
+        """
         with self._changed:
+            self.written_lsn = max(self.written_lsn, lsn)
             if self._state == "comparing":
                 self._state = "current"
             self._reach(number)
@@ -204,7 +226,7 @@ class Backlog:
                 if self._state == "current":
                     self._reach(self._number)
                 return None
-            noted = Noted(self._number, self._lsn, self._records, self._filed)
+            noted = Noted(self._number, self._lsn, self._marked, self._records, self._filed)
             self._records, self._filed = {}, {}
             self._changed.notify_all()  # there is room
             return noted
@@ -232,6 +254,7 @@ class Backlog:
     def wrote(self, noted: Noted) -> None:
         """That is in the index now."""
         with self._changed:
+            self.written_lsn = max(self.written_lsn, noted.lsn)
             self._reach(noted.number)
 
     def give_up(self) -> None:
@@ -259,6 +282,17 @@ class Backlog:
         """Have the indexer look now."""
         with self._changed:
             self._rouse(urgent=True)
+            self._changed.notify_all()
+
+    def stir(self) -> None:
+        """Have whoever waits look whether there is still something to wait for."""
+        with self._changed:
+            self._changed.notify_all()
+
+    def wait_usable(self, timeout: float, or_else: Callable[[], bool]) -> bool:
+        """Wait until the database can be used, or need not be; False if that takes too long."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._usable() or or_else(), max(timeout, 0.0))
 
     # --- for queries ------------------------------------------------------------------------
 

@@ -7,33 +7,59 @@ enter the mailbox. Only the actor publishes, and a batch becomes visible under o
 from __future__ import annotations
 
 import threading
-from collections import Counter
-from typing import TYPE_CHECKING
+import time
+from heapq import merge
+from typing import TYPE_CHECKING, NamedTuple
 
-from sessionkeeper.engine.query import page_of, position, select
-from sessionkeeper.errors import CorruptDocument, NotExecuted, StoreClosed
+from sessionkeeper.engine.query import Query, matching, page_of, position, select
+from sessionkeeper.engine.records import Records
+from sessionkeeper.errors import CorruptDocument, IndexBehind, NotExecuted, StoreClosed
 from sessionkeeper.keys import key_of, namespace_of
 from sessionkeeper.storage.backend import Put, RecoveryReport, Trash
+from sessionkeeper.storage.database import IndexFailed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
+    from typing import TypeVar
 
     from sessionkeeper.answers import BackupInfo, Trashed
     from sessionkeeper.engine.backlog import Backlog
     from sessionkeeper.engine.cache import SessionCache
     from sessionkeeper.engine.catalog import Catalog
-    from sessionkeeper.engine.query import Query
     from sessionkeeper.engine.texts import Texts
     from sessionkeeper.pages import Page
     from sessionkeeper.session import SessionInfo
     from sessionkeeper.storage.backend import Backend, Change, Reconciled
     from sessionkeeper.storage.documents import Document, Record
+    from sessionkeeper.storage.orders import Position
+    from sessionkeeper.storage.shelving import ShelvedFolder
+
+    T = TypeVar("T")
 
 # A file that changes under a reader this often is not ours to wait for.
 _MAX_ATTEMPTS = 8
 
 # An iteration fetches so many at a time.
 _PAGE = 500
+
+# So many are let go of at a time, for callers are waiting.
+_TRIMMED = 1000
+
+
+class Seen(NamedTuple):
+    """What is in memory at one moment.
+
+    Attributes:
+        number: What was begun with it.
+        lsn: The highest log sequence number that was visible.
+        records: The versions; None for sessions that are known to be gone.
+        whole: Whether that is all there is.
+    """
+
+    number: int
+    lsn: int
+    records: dict[str, Record | None]
+    whole: bool
 
 
 class View:
@@ -49,6 +75,10 @@ class View:
             is no index.
         texts: Is told, too, and asked for what messages hold; None: there is no text index.
         reads_texts: Whether the sessions themselves are looked through where there is none.
+        shelved: The folder that knows the sessions that memory has no room for; None: all are in
+            memory.
+        lose: Called when those cannot be looked up, or all are to be in memory: whoever owns the
+            folder looks at all of it, and publishes what it finds.
 
     Attributes:
         texts: See above.
@@ -65,6 +95,8 @@ class View:
         *,
         texts: Texts | None = None,
         reads_texts: bool = False,
+        shelved: ShelvedFolder | None = None,
+        lose: Callable[[], object] = lambda: None,
     ) -> None:
         self._suspect = suspect
         self._catalog = catalog
@@ -74,10 +106,11 @@ class View:
         self.last_recovery = RecoveryReport()
         self._backend = backend
         self._timeout = timeout
-        # In the order of the last change: a changed session moves to the end.
-        self._records: dict[str, Record] = {}
-        # How many sessions there are in each namespace that has any.
-        self._counts: Counter[str] = Counter()
+        self._shelved = shelved
+        # The thread that recovers, and changes all this.
+        self._actor = 0
+        self._lose = lose
+        self._records = Records()
         self._lsn = 0
         self._readable = False
         self._closed = False
@@ -87,40 +120,67 @@ class View:
 
     def begin_recovery(self) -> None:
         """From now on reads wait: what is shown may not be what is on the disk."""
+        self._actor = threading.get_ident()
         with self._changed:
             self._readable = False
 
     def recovered(self, report: RecoveryReport) -> None:
-        """Show what the recovery scan found; reads go on."""
+        """Show what the recovery scan found; reads go on.
+
+        Raises:
+            IndexFailed: A part was looked at only, and the index cannot be read.
+        """
+        if report.looked_at is not None:
+            self._recovered_in_part(report, report.looked_at)
+            return
         records = sorted(report.records.values(), key=lambda r: (r.lsn, r.session_id))
         with self._changed:
             changed: dict[str, Record | None] = {}
+            shown = {record.session_id: record for record in self._records.visible()}
             for record in records:
-                before = self._records.get(record.session_id)
+                before = shown.get(record.session_id)
                 if before is None or before.lsn != record.lsn:
                     changed[record.session_id] = record
-            for session_id in self._records.keys() - report.records.keys():
+            for session_id in shown.keys() - report.records.keys():
                 changed[session_id] = None
-            for session_id in changed:
-                self.cache.discard(session_id)
-            for backlog in self._backlogs():
-                backlog.note(changed.items(), report.lsn)
-                backlog.rouse()
-            self._records = {record.session_id: record for record in records}
-            self._counts = Counter(map(namespace_of, self._records))
-            self._lsn = max(self._lsn, report.lsn)
-            self.last_recovery = report
-            self._readable = True
-            self._changed.notify_all()
+            if self._records.shelf is not None:
+                self.cache.clear()  # nothing says what it has of those that were not in memory
+            self._records = Records(records)
+            self._end_recovery(report, changed)
+
+    def _recovered_in_part(self, report: RecoveryReport, looked_at: set[str]) -> None:
+        changed: dict[str, Record | None] = dict.fromkeys(looked_at)
+        changed.update(report.records)
+        with self._changed:
+            if report.counts is not None:
+                self._records = Records((), self._shelved, report.counts)
+            self._records.shelf = self._shelved
+            for session_id, record in changed.items():
+                if record is None:
+                    self._records.hide(session_id, report.lsn)
+                else:
+                    self._records.show(record)
+            self._end_recovery(report, changed)
+
+    def _end_recovery(self, report: RecoveryReport, changed: dict[str, Record | None]) -> None:
+        for session_id in changed:
+            self.cache.discard(session_id)
+        for backlog in self._backlogs():
+            backlog.note(changed.items(), report.lsn)
+            backlog.rouse()
+        self._lsn = max(self._lsn, report.lsn)
+        self.last_recovery = report
+        self._readable = True
+        self._changed.notify_all()
 
     def publish(self, batch: Sequence[Change], lsn: int) -> None:
         """Show a batch that is committed."""
         with self._changed:
             for change in batch:
                 if isinstance(change, Trash):
-                    self._hide(change.record.session_id)
+                    self._hide(change.record.session_id, lsn)
                     continue
-                self._show(change.record)
+                self._records.show(change.record)
                 document = change.document if isinstance(change, Put) else change.whole
                 if document is not None:
                     self.cache.put(document)
@@ -153,10 +213,10 @@ class View:
         """Show what was changed by hand."""
         with self._changed:
             for session_id in found.vanished:
-                self._hide(session_id)
+                self._hide(session_id, found.lsn)
             for record in found.records:
                 self.cache.discard(record.session_id)
-                self._show(record)
+                self._records.show(record)
             self._lsn = max(self._lsn, found.lsn)
             changed: dict[str, Record | None] = dict.fromkeys(found.vanished)
             changed.update((record.session_id, record) for record in found.records)
@@ -168,10 +228,11 @@ class View:
         """Nothing is shown any more; waiting reads fail."""
         with self._changed:
             self._closed = True
-            self._records = {}
-            self._counts = Counter()
+            self._records = Records()
             self.cache.clear()
             self._changed.notify_all()
+        for backlog in self._backlogs():
+            backlog.stir()
 
     def _backlogs(self) -> Iterator[Backlog]:
         if self._catalog is not None:
@@ -179,17 +240,8 @@ class View:
         if self.texts is not None:
             yield self.texts
 
-    def _show(self, record: Record) -> None:
-        if self._records.pop(record.session_id, None) is None:
-            self._counts[namespace_of(record.session_id)] += 1
-        self._records[record.session_id] = record
-
-    def _hide(self, session_id: str) -> None:
-        if self._records.pop(session_id, None) is not None:
-            namespace = namespace_of(session_id)
-            self._counts[namespace] -= 1
-            if not self._counts[namespace]:
-                del self._counts[namespace]
+    def _hide(self, session_id: str, lsn: int) -> None:
+        self._records.hide(session_id, lsn)
         self.cache.discard(session_id)
 
     # --- read by anyone ---------------------------------------------------------------------
@@ -226,6 +278,16 @@ class View:
         Raises:
             SessionKeeperError: As `Backend.read`.
         """
+        try:
+            return self._load(session_id)
+        except IndexFailed:
+            self._await_relearned()
+        try:
+            return self._load(session_id)
+        except IndexFailed as error:
+            raise NotExecuted(f"the index cannot be read: {error}") from error
+
+    def _load(self, session_id: str) -> Document | None:
         self.wait_readable()
         with self._changed:  # not in the midst of a batch
             cached = self.cache.get(session_id)
@@ -234,14 +296,14 @@ class View:
         damage: CorruptDocument | None = None
         document: Document | None = None
         for _ in range(_MAX_ATTEMPTS):
-            before = self._records.get(session_id)
+            before = _lsn_of(self._records.get(session_id))
             try:
                 document = self._backend.read(session_id)
                 if self._settle(session_id, document):
                     break
             except CorruptDocument as error:
                 damage = error
-            if self._records.get(session_id) is before:
+            if _lsn_of(self._records.get(session_id)) == before:
                 self._suspect(session_id)
             if not self._await_change(session_id, before):
                 break
@@ -277,11 +339,11 @@ class View:
             self.cache.put(document)  # under the lock: never an older version over a newer
             return True
 
-    def _await_change(self, session_id: str, before: Record | None) -> bool:
+    def _await_change(self, session_id: str, before: int | None) -> bool:
         """Wait for the publication, or the reconciliation, of what a reader saw on the disk."""
         with self._changed:
             return self._changed.wait_for(
-                lambda: self._closed or self._records.get(session_id) is not before,
+                lambda: self._closed or _lsn_of(self._records.get(session_id)) != before,
                 self._timeout / _MAX_ATTEMPTS,
             )
 
@@ -299,7 +361,7 @@ class View:
         behind = position(query.order, limit, cursor)
         if self._catalog is not None and limit != 0:
             more = None if limit is None else limit + 1
-            found = self._catalog.page(query, behind, more)
+            found = self._indexed(self._catalog, lambda index: index.page(query, behind, more))
             if found is not None:
                 return page_of(query.order, found, limit)
         newest = self.newest_first()
@@ -322,39 +384,97 @@ class View:
             yield from page
             last = page[-1].session_id
         with self._changed:
-            there = [name for name in self._records if name > last]
-            names = sorted(name for name in there if namespace_of(name) == namespace)
+            there = [record.session_id for record in self._records.visible()]
+            names = sorted(n for n in there if n > last and namespace_of(n) == namespace)
         self.wait_readable()
         for name in names:
             self.wait_readable()
-            record = self._records.get(name)
+            record = self.record(name)
             if record is not None:
                 yield record
 
     def _following(self, session_id: str) -> list[Record] | None:
         self.wait_readable()
-        return None if self._catalog is None else self._catalog.after(session_id, _PAGE)
+        if self._catalog is None:
+            return None
+        return self._indexed(self._catalog, lambda index: index.after(session_id, _PAGE))
+
+    def _indexed(self, catalog: Catalog, ask: Callable[[Catalog], T | None]) -> T | None:
+        """What the index says; None if it cannot be used, and all sessions are in memory.
+
+        Raises:
+            IndexBehind: It cannot be used in time, and holds what memory has no room for.
+        """
+        end = time.monotonic() + self._timeout
+        while (found := ask(catalog)) is None and self._records.shelf is not None:
+            if not catalog.wait_usable(end - time.monotonic(), self._needs_no_index):
+                raise IndexBehind(f"the index is not ready after {self._timeout:g} s")
+            self.wait_readable()
+        return found
+
+    def _needs_no_index(self) -> bool:
+        return self._closed or not self.is_shelved
 
     def snapshot(self, begin: Callable[[], int]) -> tuple[int, int, dict[str, Record]] | None:
-        """All that is visible, as one: for comparing the index with it.
+        """All that is visible, as one: for comparing with it.
 
         Args:
             begin: Called at that very moment, with nothing being published.
 
         Returns:
             What `begin` returned, the highest log sequence number and the records; None while
-            nothing is known.
+            nothing is known, or not all is in memory: it will be.
         """
         with self._changed:
             if not self._readable or self._closed:
                 return None
-            return begin(), self._lsn, dict(self._records)
+            if self.is_shelved:
+                self.lose()
+                return None
+            records = {record.session_id: record for record in self._records.visible()}
+            return begin(), self._lsn, records
+
+    def seen(self, begin: Callable[[], int]) -> Seen | None:
+        """What is in memory, as one: for comparing the index with it.
+
+        Args:
+            begin: See `snapshot`.
+
+        Returns:
+            It; None while nothing is known.
+        """
+        with self._changed:
+            if not self._readable or self._closed:
+                return None
+            return Seen(begin(), self._lsn, self._records.changes(), not self.is_shelved)
 
     # --- for the actor's transactions, in its own thread -------------------------------------
 
     def record(self, session_id: str) -> Record | None:
-        """The record of a session, or None."""
-        return self._records.get(session_id)
+        """The record of a session, or None.
+
+        Raises:
+            NotExecuted: It had to be looked up, and the store is recovering from not being able to.
+        """
+        try:
+            record = self._records.get(session_id)
+        except IndexFailed:
+            self._await_relearned()
+        else:
+            if record is None:
+                self.cache.discard(session_id)  # its file may have been removed by hand
+            return record
+        try:
+            return self._records.get(session_id)
+        except IndexFailed as error:
+            raise NotExecuted(f"the index cannot be read: {error}") from error
+
+    def _await_relearned(self) -> None:
+        """Have all looked at anew, and wait for that, unless it is this thread that is to do it."""
+        self.lose()
+        if threading.get_ident() == self._actor:
+            raise NotExecuted("the index cannot be read, and all sessions are looked at anew")
+        self.wait_readable()
 
     def document(self, session_id: str) -> Document | None:
         """The whole session, or None.
@@ -367,7 +487,7 @@ class View:
 
     def at_hand(self, session_id: str) -> Document | None:
         """The whole session if it is cached, else None."""
-        return self.cache.get(session_id) if session_id in self._records else None
+        return self.cache.get(session_id) if self.record(session_id) is not None else None
 
     def backups(self, session_id: str) -> list[BackupInfo]:
         """The versions of a session that were replaced and are kept, the newest first."""
@@ -391,18 +511,115 @@ class View:
         return [removal for key, removal in newest.items() if self.record(key) is None]
 
     def newest_first(self) -> Iterable[Record]:
-        """All records, of all namespaces, the one changed last first, as they are now."""
+        """All records, of all namespaces, the one changed last first.
+
+        As they are now if all are in memory; else each as it is at its turn.
+
+        Raises:
+            IndexBehind: The index did not get there in time.
+        """
         with self._changed:
-            return list(reversed(self._records.values()))
+            if not self.is_shelved:
+                return list(self._records.visible())
+        return self._newest_indexed()
+
+    def _newest_indexed(self) -> Iterator[Record]:
+        by_age = [self._newest_of(namespace) for namespace in self.namespaces()]
+        return merge(*by_age, key=lambda record: (record.lsn, record.session_id), reverse=True)
+
+    def _newest_of(self, namespace: str) -> Iterator[Record]:
+        query = Query(namespace=namespace)
+        behind: Position | None = None
+        while (page := self._newest_behind(query, behind)) is not None:
+            yield from page
+            if len(page) < _PAGE:
+                return
+            behind = query.order.position(page[-1])
+        with self._changed:  # all came into memory meanwhile
+            rest = list(self._records.visible())
+        yield from matching(rest, query, behind)
+
+    def _newest_behind(self, query: Query, behind: Position | None) -> list[Record] | None:
+        if self._catalog is None:
+            return None
+        return self._indexed(self._catalog, lambda index: index.page(query, behind, _PAGE))
 
     def count(self, namespace: str | None = None) -> int:
         """How many sessions there are in a namespace; None: in all."""
-        return len(self._records) if namespace is None else self._counts.get(namespace, 0)
+        return self._records.total if namespace is None else self._records.counts[namespace]
 
     def namespaces(self) -> list[str]:
         """The namespaces in which there are sessions; the default one is an empty name."""
         with self._changed:
-            return sorted(self._counts)
+            return sorted(self._records.counts)
+
+    # --- what memory has no room for --------------------------------------------------------
+
+    @property
+    def is_shelved(self) -> bool:
+        """Whether memory may hold a part of the sessions only."""
+        return self._records.shelf is not None
+
+    @property
+    def held(self) -> int:
+        """How many sessions are in memory."""
+        return self._records.held
+
+    def lose(self) -> None:
+        """Have the whole folder looked at, and all held in memory; reads wait for that."""
+        with self._changed:
+            self._readable = False
+        self._lose()
+
+    def hold(self, session_ids: Iterable[str]) -> list[str]:
+        """Bring into memory what the actor is about to change.
+
+        Returns:
+            Names of files among them that are not as last published.
+
+        Raises:
+            IndexFailed: They cannot be looked up.
+        """
+        if self._shelved is None or not self.is_shelved:
+            return []
+        missing = [each for each in session_ids if not self._records.is_held(each)]
+        if not missing:
+            return []
+        held = self._shelved.hold(missing)
+        with self._changed:
+            for session_id, record in held.records.items():
+                self._records.hold(session_id, record, self._lsn)
+        return held.suspects
+
+    def trim(self, bound: int, written: int) -> bool:
+        """Let go of what the index has, until so many are in memory; some at a time.
+
+        Args:
+            bound: How many may stay.
+            written: Up to which change the index has all.
+
+        Returns:
+            Whether there is more to let go of.
+        """
+        excess = self._records.held - bound
+        if self._shelved is None or excess <= 0:
+            return False
+        with self._changed:
+            looked_at = self._records.oldest(min(excess, _TRIMMED), written)
+        try:
+            gone = self._shelved.let_go(looked_at)
+        except IndexFailed:
+            return False  # it will be written anew, and then be asked again
+        with self._changed:
+            if gone:
+                self._records.shelf = self._shelved
+                self.last_recovery.let_go()  # it would hold on to all of them
+            self._records.let_go(looked_at, gone)
+        return bool(gone)
+
+
+def _lsn_of(record: Record | None) -> int | None:
+    return None if record is None else record.lsn
 
 
 def _noted(change: Change) -> tuple[str, Record | None]:

@@ -17,6 +17,7 @@ from sessionkeeper.engine.commands import (
 )
 from sessionkeeper.errors import (
     CorruptDocument,
+    IndexBehind,
     InvalidConfig,
     NotExecuted,
     OutcomeUnknown,
@@ -32,10 +33,12 @@ from sessionkeeper.processes.checkpointer import Arrived, Fence, Prepared, Publi
 from sessionkeeper.processes.checkpoints import CheckpointDue
 from sessionkeeper.processes.erasures import Erasures, Scrubbed
 from sessionkeeper.storage.backend import SETTLE, CommitUncertain, Put, Reconciled, Trash
+from sessionkeeper.storage.database import IndexFailed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from sessionkeeper.answers import Removal
     from sessionkeeper.clock import Clock, SteadyClock
     from sessionkeeper.config import Config
     from sessionkeeper.engine import commands
@@ -101,6 +104,23 @@ class CleanupDue:
     """The timer's word for: apply the retention settings."""
 
 
+class TrimDue:
+    """The indexer's word for: let go of sessions that the index has."""
+
+
+class Relearn:
+    """To the actor: what memory has no room for cannot be looked up any more."""
+
+
+class Relearning(Exception):
+    """Why an incarnation ends that cannot look up what memory has no room for."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "all sessions are looked at anew, and held in memory until they are indexed"
+        )
+
+
 class SyncDue:
     """The timer's word for: make durable what was committed since the last time."""
 
@@ -122,6 +142,7 @@ class ActorParts:
         discard_body: Removes the staged messages of a version that will not be made.
         checkpointer: Does the slow parts of checkpoints; None without a journal.
         backlogs: The ways into the index and the text index; none without these.
+        trim: Lets go of sessions that the index has; whether there is more to let go of.
         sync: Makes durable what was committed, at an interval; None if each commit does.
     """
 
@@ -135,6 +156,7 @@ class ActorParts:
     checkpoints: Callable[[Callable[[Sequence[str]], object]], Checkpoints] | None = None
     checkpointer: ServerRef | None = None
     backlogs: tuple[Backlog, ...] = ()
+    trim: Callable[[], bool] = lambda: False
     sync: Callable[[], None] | None = None
     discard_body: Callable[[Body], None] = lambda _: None
 
@@ -174,7 +196,11 @@ class SessionStoreActor(GenServer):
         self.check_fence()
         report = parts.backend.recover()
         self._report = report
-        parts.view.recovered(report)
+        try:
+            parts.view.recovered(report)
+        except IndexFailed:
+            parts.view.lose()
+            raise
         parts.events.publish(Event("recovered", detail=str(report)))
         self._set_timers()
         self.ref.post(CleanupDue())
@@ -248,6 +274,7 @@ class SessionStoreActor(GenServer):
 
     def handle_turn(self, turn: Sequence[Envelope]) -> None:
         """Apply what has arrived, commit it together, publish it, answer everybody."""
+        self._hold(turn)
         start = 0
         for position, envelope in enumerate(turn):
             # What was in flight at a crash goes alone, so that a culprit takes nobody with it.
@@ -258,6 +285,18 @@ class SessionStoreActor(GenServer):
                 self._commit_together([envelope], turn[position + 1 :])
                 start = position + 1
         self._commit_together(turn[start:], ())
+
+    def _hold(self, turn: Sequence[Envelope]) -> None:
+        """Have in memory what is about to be changed, as its files are."""
+        concerned = [envelope.message.command.concerns() for envelope in turn]
+        try:
+            suspects = self._parts.view.hold(each for each in concerned if each is not None)
+        except IndexFailed:
+            self.requeue(turn)
+            self._parts.view.lose()
+            raise
+        if suspects:
+            self._reconcile(suspects)
 
     def _commit_together(self, group: Sequence[Envelope], rest: Sequence[Envelope]) -> None:
         """Commit a group as one; if that crashes, what was not begun goes back to the mailbox."""
@@ -374,6 +413,10 @@ class SessionStoreActor(GenServer):
                 persistence.enable(view)
                 self._resume_writing()
             elif not enabled and persistence.enabled:
+                if view.is_shelved:
+                    # All is to be in memory: the command is done by an incarnation that has it.
+                    view.lose()
+                    raise Relearning
                 self._pause_writing()
                 persistence.disable(view)
         except CommitUncertain:
@@ -492,7 +535,7 @@ class SessionStoreActor(GenServer):
 
     # --- timers and hand-made changes -------------------------------------------------------
 
-    def handle_info(self, message: Any) -> None:
+    def handle_info(self, message: Any) -> None:  # noqa: C901 - one case for each message
         """Take the timer's ticks and the watcher's findings."""
         match message:
             case CleanupDue():
@@ -500,6 +543,8 @@ class SessionStoreActor(GenServer):
                 self._purge()
             case SettingsDue():
                 self._reload_settings()
+            case TrimDue() | Relearn():
+                self._fit(message)
             case Suspects(names):
                 self._reconcile(names)
             case SyncDue():
@@ -516,6 +561,12 @@ class SessionStoreActor(GenServer):
             case _:
                 super().handle_info(message)
 
+    def _fit(self, message: TrimDue | Relearn) -> None:
+        if isinstance(message, Relearn):
+            raise Relearning  # the next incarnation looks at the whole folder
+        if self._parts.trim():
+            self.ref.post(message)
+
     def _suspect(self, names: Sequence[str]) -> None:
         self.ref.post(Suspects(tuple(names)))
 
@@ -528,7 +579,16 @@ class SessionStoreActor(GenServer):
         transaction = Transaction(
             parts.view, parts.view.lsn, parts.steady, parts.settings.retention
         )
-        removals = transaction.expired()
+        try:
+            removals = transaction.expired()
+            suspects = parts.view.hold(removal.key for removal in removals[:CLEANUP_CHUNK])
+        except (IndexBehind, IndexFailed) as error:
+            logger.warning("the cleanup looked at nothing: %s", error)
+            return
+        if suspects:
+            # What a person has changed is looked at first; the next cleanup sees what it is now.
+            self._reconcile(suspects)
+            removals = [each for each in removals if self._file_of(each) not in suspects]
         for number, removal in enumerate(removals[:CLEANUP_CHUNK]):
             request_id = f"cleanup-{self.epoch}-{transaction.lsn}-{number}"
             transaction.trash(removal.key, removal.detail, request_id)
@@ -541,6 +601,9 @@ class SessionStoreActor(GenServer):
             self._parts.events.publish(Event.of("trashed", removal.key, removal.detail))
         if len(removals) > CLEANUP_CHUNK:
             self.ref.post(CleanupDue())
+
+    def _file_of(self, removal: Removal) -> str:
+        return self._parts.backend.file_name(removal.key)
 
     def _purge(self) -> None:
         config = self._parts.settings.config

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 from sessionkeeper.events import logger
 from sessionkeeper.processes.writer import ENDED, FINISH, RETRY, Writer, Writing
 from sessionkeeper.storage.database import IndexFailed
-from sessionkeeper.storage.index import Entry
+from sessionkeeper.storage.index import Entry, Reached
+from sessionkeeper.storage.shelf import Shelf
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from sessionkeeper.engine.catalog import Catalog
     from sessionkeeper.engine.view import View
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from sessionkeeper.storage.index import Row
     from sessionkeeper.storage.indexjson import IndexJson
     from sessionkeeper.storage.platform import Signature
+    from sessionkeeper.storage.shelving import ShelvedFolder
 
 # Seconds between two writings of the index.json at least.
 LIST = 1.0
@@ -43,6 +45,9 @@ class Indexing(Writing):
         published: Where a version was published and as what; None if its file is behind.
         tell: Where events go.
         listing: The index.json; None if there is to be none.
+        shelved: The folder of which memory may hold a part; None: it holds all.
+        suspect: Called with names of files that are not as published.
+        wrote: Called when more of what is in memory is in the index.
     """
 
     NAME = "the index"
@@ -54,6 +59,10 @@ class Indexing(Writing):
         published: Callable[[Record], tuple[str, Signature] | None],
         tell: Callable[[Event], None],
         listing: IndexJson | None = None,
+        *,
+        shelved: ShelvedFolder | None = None,
+        suspect: Callable[[Sequence[str]], object] = lambda _: None,
+        wrote: Callable[[], object] = lambda: None,
     ) -> None:
         super().__init__(catalog, catalog.index, tell)
         self._catalog = catalog
@@ -61,6 +70,15 @@ class Indexing(Writing):
         self._view = view
         self._published = published
         self._listing = listing
+        self._shelf = Shelf(self._index)
+        self._shelved = shelved
+        self._suspect = suspect
+        self._wrote = wrote
+        # An index that was trusted at the opening is looked through, when there is nothing to do.
+        self._is_checked = False
+        # What it said last of how far it is; None: whatever was said by another process.
+        self._reached: Reached | None = None
+        self._checking: Iterator[None] = iter(())
         # Whether the index.json may lack something.
         self.listing_is_due = False
 
@@ -81,13 +99,16 @@ class Indexing(Writing):
             return self._list(self._listing)
 
     def _list(self, listing: IndexJson) -> bool:
-        seen = self._view.snapshot(lambda: 0)
+        seen = self._view.seen(lambda: 0)
         if seen is None:
             return True
         # Before it is written: what comes meanwhile makes it due again.
         self.listing_is_due = False
         try:
-            listing.write(seen[2].values())
+            if seen.whole:
+                listing.write([each for each in seen.records.values() if each is not None])
+            else:
+                listing.leave_out(self._view.count())
         except OSError as error:
             self.listing_is_due = True
             logger.warning("the index.json cannot be written now: %s", error)
@@ -97,18 +118,24 @@ class Indexing(Writing):
     def _step(self) -> bool:
         if self._catalog.look():
             # Under the view's lock: nothing is published between its records and the first note.
-            seen = self._view.snapshot(self._catalog.begin_comparison)
+            seen = self._view.seen(self._catalog.begin_comparison)
             if seen is None:
                 return False
             self.listing_is_due = self._listing is not None
-            self._comparison = self._compare(*seen)
+            reached = Reached(seen.lsn, *self._catalog.marked)
+            if seen.whole:
+                records = {key: each for key, each in seen.records.items() if each is not None}
+                self._comparison = self._compare(seen.number, reached, records)
+            else:
+                self._comparison = self._compare_held(seen.number, reached, seen.records)
         if next(self._comparison, ENDED) is not ENDED:
             return True
         noted = self._catalog.take()
         if noted is None:
-            return self._scrub()
+            return self._scrub() or next(self._checking, ENDED) is not ENDED
         if noted.records and self._listing is not None:
             self.listing_is_due = True
+        reached = Reached(noted.lsn, *noted.mark)
         self._index.write(
             [self._entry(record) for record in noted.records.values() if record is not None],
             filed=[
@@ -117,9 +144,11 @@ class Indexing(Writing):
                 if session_id not in noted.records
             ],
             removed=[name for name, record in noted.records.items() if record is None],
-            lsn=noted.lsn,
+            reached=reached,
         )
+        self._reached = reached
         self._catalog.wrote(noted)
+        self._wrote()
         # Else what came meanwhile is collected first: under load this would never rest.
         return self._catalog.is_urgent()
 
@@ -139,7 +168,12 @@ class Indexing(Writing):
         filed = self._published(record)
         return Entry(record) if filed is None else Entry(record, *filed)
 
-    def _compare(self, number: int, lsn: int, records: dict[str, Record]) -> Iterator[None]:
+    def _compare(
+        self,
+        number: int,
+        reached: Reached,
+        records: dict[str, Record],
+    ) -> Iterator[None]:
         """Make the index what the view was: one row for each session, as it should be."""
         self._index.open()
         self._index.check()
@@ -159,10 +193,59 @@ class Indexing(Writing):
             self._index.write(entries, dropped=wrong)
             wrong = []
             yield
-        self._index.write([], dropped=wrong, lsn=lsn)
-        self._failures = 0
-        self._catalog.end_comparison(number)
+        self._index.write([], dropped=wrong, reached=reached)
+        self._is_checked = True
+        self._compared(number, reached)
         yield
+
+    def _compared(self, number: int, reached: Reached) -> None:
+        self._failures = 0
+        self._reached = reached
+        self._catalog.end_comparison(number, reached.lsn)
+        self._wrote()
+
+    def _compare_held(
+        self,
+        number: int,
+        reached: Reached,
+        records: dict[str, Record | None],
+    ) -> Iterator[None]:
+        """Bring what memory holds into an index that has all the rest."""
+        self._index.open()
+        found = self._shelf.reached()
+        if found == Reached() or self._reached not in (None, found):
+            raise IndexFailed("it is not the one that was there before")
+        yield
+        held = iter(records.items())
+        while chunk := dict(islice(held, CHUNK)):
+            rows = self._shelf.of_keys(chunk)
+            entries = [self._entry(record) for record in chunk.values() if record is not None]
+            changed = [entry for entry in entries if rows.get(entry.record.session_id) != entry]
+            gone = [key for key, record in chunk.items() if record is None and key in rows]
+            self._index.write(changed, removed=gone)
+            yield
+        self._index.write([], reached=reached)
+        self._compared(number, reached)
+        if not self._is_checked:
+            self._checking = self._check()
+        yield
+
+    def _check(self) -> Iterator[None]:
+        """Look through an index that was trusted, and compare the folder with it."""
+        for _ in self._shelf.entries():
+            yield
+        if self._shelved is not None:
+            for suspects in self._shelved.find_suspects():
+                if suspects:
+                    self._suspect(suspects)
+                yield
+        self._is_checked = True
+
+    def _lost(self) -> None:
+        self._reached = None
+        self._checking = iter(())
+        if self._view.is_shelved:
+            self._view.lose()
 
     def _holds(self, row: Row, record: Record | None) -> bool:
         """Whether a row says what it should; a file that is the same holds the same version."""

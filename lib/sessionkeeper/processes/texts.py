@@ -109,6 +109,9 @@ class TextIndexing(Writing):
         self._entering = self._enter_noted(noted, added)
         return True
 
+    def _lost(self) -> None:
+        self._entering = iter(())
+
     def _leave_off(self) -> bool:
         """There is to be no text index: what there is of one goes."""
         self._comparison = self._entering = iter(())

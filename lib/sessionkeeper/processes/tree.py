@@ -29,7 +29,14 @@ from sessionkeeper.otp import (
     start_supervisor,
 )
 from sessionkeeper.otp.timer import default_timers
-from sessionkeeper.processes.actor import ActorParts, SessionStoreActor, Submission, Suspects
+from sessionkeeper.processes.actor import (
+    ActorParts,
+    Relearn,
+    SessionStoreActor,
+    Submission,
+    Suspects,
+    TrimDue,
+)
 from sessionkeeper.processes.checkpointer import Checkpointer
 from sessionkeeper.processes.checkpoints import Checkpoints
 from sessionkeeper.processes.indexer import Indexer, Indexing
@@ -45,12 +52,15 @@ from sessionkeeper.storage.file import FileBackend
 from sessionkeeper.storage.folder import SessionFolder, prepare_folders
 from sessionkeeper.storage.fulltext import FullText
 from sessionkeeper.storage.index import Index
-from sessionkeeper.storage.indexjson import IndexJson
+from sessionkeeper.storage.indexjson import MAX_SESSIONS, IndexJson
 from sessionkeeper.storage.journaled import JournaledBackend
 from sessionkeeper.storage.lock import FolderLock
 from sessionkeeper.storage.memory import MemoryBackend
 from sessionkeeper.storage.platform import FileSystem, Signature
 from sessionkeeper.storage.reader import FolderReader
+from sessionkeeper.storage.room import Room
+from sessionkeeper.storage.shelf import Shelf
+from sessionkeeper.storage.shelving import ShelvedFolder
 from sessionkeeper.storage.single import SingleFileBackend
 from sessionkeeper.storage.singlereader import SingleFileReader
 from sessionkeeper.storage.singlewriter import read_published
@@ -171,6 +181,7 @@ class StoreTree:
         self._texts: Texts | None = None
         self._text_indexing: TextIndexing | None = None
         self._text_indexer = ServerRef("sessionkeeper.texts", timers=self.clock)
+        self._room: Room | None = None
         self._terminal = threading.Event()
         self._nonce = secrets.token_hex(6)
         self._numbers = itertools.count(1)
@@ -203,6 +214,8 @@ class StoreTree:
                 self._catalog,
                 texts=self._texts,
                 reads_texts=config.full_text,
+                shelved=backend if isinstance(backend, ShelvedFolder) else None,
+                lose=self._lose,
             )
             self.persistence = Persistence(self.backend, self._backlogs(), self.events.publish)
             self._indexing = self._indexing_of(backend, fs)
@@ -251,6 +264,7 @@ class StoreTree:
             self.config.call_timeout,
             on=self.config.full_text,
         )
+        self._room = Room(Shelf(index), self._bound, self._open_index)
         tell, backups = self.events.publish, self.config.max_backups
         repairs = self.config.recovery == "fallback"
         if self.layout.file is not None:
@@ -272,6 +286,7 @@ class StoreTree:
                 repairs=repairs,
                 on_event=tell,
                 recall=index.recall,
+                room=self._room,
             )
         self.journaled = JournaledBackend(
             self.layout,
@@ -282,9 +297,46 @@ class StoreTree:
             sync=self.config.durability == "journal",
             on_event=tell,
             recall=index.recall,
+            room=self._room,
             on_filed=self._catalog.file,
         )
+        self._catalog.mark = self.journaled.mark
         return self.journaled
+
+    def _bound(self) -> int | None:
+        """How many sessions may be in memory; None if all are to be."""
+        # The text index is compared with all of them; while persistence is off they are all there
+        # is to go by; and where they are listed for others memory has room for those.
+        if self.config.full_text or not self.persistence.enabled:
+            return None
+        least = MAX_SESSIONS if self.config.index_json else 0
+        return max(self.config.max_records, least)
+
+    def _open_index(self) -> bool:
+        """Open the index for reading; False if there is none."""
+        catalog = self._catalog
+        if catalog is None or not catalog.index.path.is_file():
+            return False
+        with catalog.writing:
+            catalog.index.open()
+        return True
+
+    def _lose(self) -> None:
+        """The actor is to look at the whole folder."""
+        if self._room is not None and not self._room.is_lost:
+            self._room.is_lost = True
+            self.actor.post(Relearn())
+
+    def _trim_if_due(self) -> None:
+        bound = self._bound()
+        if bound is not None and self.view.held > bound and isinstance(self._own, ShelvedFolder):
+            self.actor.post(TrimDue())
+
+    def _trim(self) -> bool:
+        bound = self._bound()
+        if bound is None or self._catalog is None:
+            return False
+        return self.view.trim(bound, self._catalog.written_lsn)
 
     def _configured(self, config: Config) -> None:
         """Have all that is there go by other settings."""
@@ -309,6 +361,9 @@ class StoreTree:
             backend.published,
             self.events.publish,
             listing if self.config.index_json else None,
+            shelved=backend if isinstance(backend, ShelvedFolder) else None,
+            suspect=lambda names: self.actor.post(Suspects(tuple(names))),
+            wrote=self._trim_if_due,
         )
 
     def _backlogs(self) -> tuple[Backlog, ...]:
@@ -348,6 +403,7 @@ class StoreTree:
             checkpoints=self._checkpoints if self.journaled is not None else None,
             checkpointer=self._checkpointer if self.journaled is not None else None,
             backlogs=self._backlogs(),
+            trim=self._trim,
             sync=self.journaled.sync if self.journaled and config.durability == "os" else None,
             discard_body=self.discard_body,
         )

@@ -92,10 +92,15 @@ class Writing(ABC):
                 raise
             detail = f"{self.NAME} is made anew: {error}"
             self._tell(Event("damaged", None, detail, self._database.path))
+            self._lost()
             self._database.discard()
             if self._failures > 1:
                 raise IndexFailed(f"it failed again: {error}") from error
             return True
+
+    @abstractmethod
+    def _lost(self) -> None:
+        """What the database held is of no use any more."""
 
     @abstractmethod
     def _step(self) -> bool:

@@ -10,6 +10,7 @@ from sessionkeeper.errors import CorruptDocument, SessionKeeperError
 from sessionkeeper.fixed import fixed
 
 if TYPE_CHECKING:
+    from collections import Counter
     from collections.abc import Iterable, Iterator, Sequence
     from datetime import datetime
     from hashlib import blake2b
@@ -176,6 +177,10 @@ class RecoveryReport:
         seconds: How long the scan took.
         removed: The requests that deletes in the trash fulfilled, and those that the deleted
             versions had fulfilled.
+        looked_at: The sessions that were looked at, if not all were; the others are as they were,
+            or as the index has them.
+        counts: How many sessions there are in each namespace, as the index has it; None if that
+            is known.
     """
 
     records: dict[str, Record] = field(default_factory=dict)
@@ -185,6 +190,18 @@ class RecoveryReport:
     swept: int = 0
     seconds: float = 0.0
     removed: dict[str, Saved | bool] = field(default_factory=dict)
+    looked_at: set[str] | None = None
+    counts: Counter[str] | None = None
+    _count: int = 0
+
+    def let_go(self) -> None:
+        """Forget the records, but not how many there were."""
+        self._count, self.records = self.sessions, {}
+
+    @property
+    def sessions(self) -> int:
+        """How many sessions were found."""
+        return len(self.records) or self._count
 
     def answer(self, session_id: str, request_id: str) -> Saved | bool | None:
         """What a request achieved before the crash; None if it never happened."""
@@ -197,7 +214,8 @@ class RecoveryReport:
 
     def __str__(self) -> str:
         """The report for a person, one finding a line."""
-        lines = [f"{len(self.records)} sessions recovered in {self.seconds:.3f} s"]
+        what = "recovered" if self.looked_at is None else "looked at again"
+        lines = [f"{self.sessions} sessions {what} in {self.seconds:.3f} s"]
         if self.replayed:
             lines.append(f"{self.replayed} changes replayed from the journal")
         if self.swept:

@@ -79,9 +79,8 @@ class CheckpointedFolder(CommittingFolder):
             # Else it is tried again the next time.
             with contextlib.suppress(OSError, SessionKeeperError):
                 self._sync_removal(session_id)
-        doubtful = [
-            self._files[stem].record.session_id for stem in self._doubtful & set(self._files)
-        ]
+        known = (self._files.get(stem) for stem in self._doubtful)
+        doubtful = [each.record.session_id for each in known if each is not None]
         return Checkpoint(
             self._journal.sequence,
             [*self._pending, *doubtful],

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from sessionkeeper.layout import Layout
     from sessionkeeper.storage.backend import Change
     from sessionkeeper.storage.documents import Document, Record
+    from sessionkeeper.storage.room import Room
 
 # A document up to this size goes into the journal whole; a larger one is synced on its own.
 INLINE_BYTES = 64 * 1024
@@ -67,6 +68,7 @@ class CommittingFolder(EditableFolder):
         sync: Whether each commit is on the medium when it returns; else `sync` makes it so.
         on_event: Called for whatever is found or done that nobody asked for.
         recall: See `SessionFolder`.
+        room: See `SessionFolder`.
         on_filed: Called with each version that a checkpoint brought into its file.
     """
 
@@ -81,6 +83,7 @@ class CommittingFolder(EditableFolder):
         sync: bool = True,
         on_event: Callable[[Event], None] = lambda _: None,
         recall: Callable[[], Recalled] = Recalled,
+        room: Room | None = None,
         on_filed: Callable[[Record], object] = lambda _: None,
     ) -> None:
         self._syncs = WatchedSyncs(fs or FileSystem())
@@ -92,6 +95,7 @@ class CommittingFolder(EditableFolder):
             repairs=repairs,
             on_event=on_event,
             recall=recall,
+            room=room,
         )
         self._on_filed = on_filed
         self._sync = sync

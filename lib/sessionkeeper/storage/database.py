@@ -152,7 +152,12 @@ class Database:
             raise IndexFailed("a query is under way", passing=True)
 
     @contextlib.contextmanager
-    def _borrowed(self) -> Iterator[sqlite3.Connection]:
+    def borrowed(self) -> Iterator[sqlite3.Connection]:
+        """A connection for reading, in any thread.
+
+        Raises:
+            IndexFailed: The file is not open.
+        """
         with self._changed:
             if self._shut:
                 raise IndexFailed("it is not open", passing=True)

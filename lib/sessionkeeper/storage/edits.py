@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from sessionkeeper.errors import PathBlocked, SessionKeeperError, StorageFailed
+from sessionkeeper.layout import hashed_stem, plain_stem
 from sessionkeeper.storage.backend import (
     SETTLE,
     CommitUncertain,
@@ -19,7 +20,7 @@ from sessionkeeper.storage.folder import SessionFolder
 from sessionkeeper.storage.platform import Signature
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Sequence
+    from collections.abc import Container, Iterable, Sequence
     from pathlib import Path
 
     from sessionkeeper.storage.documents import Document, Record
@@ -49,8 +50,10 @@ class EditableFolder(SessionFolder):
             unsure: Ids of sessions whose files may not have reached the medium: after a power
                 loss such a file can have the right signature and the wrong bytes.
         """
-        before = {**self._recalled(report, unsure), **self._files}
+        before = {**self._recalled(report, unsure), **dict(self._files.all_in_memory())}
         self._start_over()
+        if self._room is not None:
+            self._room.is_lost = False
         self._settle_marks()
         hand_made: list[tuple[Path, Valid, Known | None]] = []
         for path in self._session_paths():
@@ -61,12 +64,52 @@ class EditableFolder(SessionFolder):
             valid = self._scan(path, known, report)
             if valid is not None and _is_hand_made(valid, known):
                 hand_made.append((path, valid, known))
-        self._recall = None
+        self._has_looked = True
+        return hand_made
+
+    def _look_at(
+        self,
+        session_ids: Iterable[str],
+        report: RecoveryReport,
+    ) -> list[tuple[Path, Valid, Known | None]]:
+        """Examine the files of some sessions, as `_scan_folder` does those of all.
+
+        The others are as they were published, or are found to be changed when they are compared
+        with what the index has.
+
+        Raises:
+            IndexFailed: It cannot be read.
+        """
+        edited = [known for _, known in self._files.all_in_memory() if known.edited]
+        looked_at = {*session_ids, *(known.record.session_id for known in edited)}
+        self._fetch(looked_at)
+        before: dict[str, Known | None] = {}
+        for session_id in sorted(looked_at):
+            named = self._names.find(session_id)
+            stems = {plain_stem(session_id), hashed_stem(session_id), named or ""} - {""}
+            for stem in sorted(stems):
+                known = self._files.in_memory(stem)
+                if known is None or known.record.session_id == session_id:
+                    # Of those that the journal names only this process knows what it published.
+                    before[stem] = known if self._has_looked else None
+                    self._files.pop(stem)
+            self._names.release(session_id)
+        hand_made: list[tuple[Path, Valid, Known | None]] = []
+        for stem, known in before.items():
+            path = self._path(stem)
+            if known is not None and self._unchanged(path, known):
+                self._admit(path, known, report)
+                continue
+            valid = self._scan(path, known, report)
+            if valid is not None and _is_hand_made(valid, known):
+                hand_made.append((path, valid, known))
+        report.looked_at = looked_at
+        self._has_looked = True
         return hand_made
 
     def _recalled(self, report: RecoveryReport, unsure: Container[str]) -> dict[str, Known]:
-        """What other processes published, when this one comes up; later it knows for itself."""
-        if self._recall is None:
+        """What the index says was published; else this process knows it for itself."""
+        if self._has_looked and not self.is_shelved:
             return {}
         recalled = self._recall()
         # A number is never used twice, also if the file with the highest is gone.
@@ -287,7 +330,7 @@ class EditableFolder(SessionFolder):
             raise StorageFailed(f"no copy could be kept: {error}", path=path) from error
         self._kept_aside[stem] = found.signature
         # An edit that follows this one has another signature, and is kept aside as well.
-        self._enter(stem, Known(record, found.signature))
+        self._enter(stem, Known(record, found.signature, edited=True))
         self.commit([Put(taken)])
         self._tell("adopted", path, "made or edited by hand", record.session_id)
         return taken
@@ -301,12 +344,12 @@ class EditableFolder(SessionFolder):
         if known is not None:
             self._enter(self._stem_at(path), known)
             return
-        self._files.pop(self._stem_at(path), None)
+        self._files.pop(self._stem_at(path))
         self._names.release(session_id)
 
     def _forget(self, stem: str, known: Known, result: Reconciled, detail: str) -> None:
         session_id = known.record.session_id
-        self._files.pop(stem, None)
+        self._files.pop(stem)
         self._names.release(session_id)
         result.vanished.append(session_id)
         result.problems.append(Problem("vanished", self._path(stem), detail, session_id))

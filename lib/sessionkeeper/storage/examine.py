@@ -24,10 +24,17 @@ if TYPE_CHECKING:
 
 @fixed
 class Known:
-    """A session file as it was last published or taken."""
+    """A session file as it was last published or taken.
+
+    Attributes:
+        record: The version that it holds.
+        signature: Of the file.
+        edited: Whether a person has changed it since: then it only has the number of that version.
+    """
 
     record: Record
     signature: Signature
+    edited: bool = False
 
 
 @dataclass(frozen=True, slots=True)

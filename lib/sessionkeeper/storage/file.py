@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from sessionkeeper.storage.backend import Change
     from sessionkeeper.storage.documents import Document
     from sessionkeeper.storage.platform import FileSystem
+    from sessionkeeper.storage.room import Room
 
 _CLOSED = -1
 
@@ -67,6 +68,7 @@ class FileBackend(EditableFolder):
         repairs: bool = True,
         on_event: Callable[[Event], None] = lambda _: None,
         recall: Callable[[], Recalled] = Recalled,
+        room: Room | None = None,
     ) -> None:
         super().__init__(
             layout,
@@ -76,6 +78,7 @@ class FileBackend(EditableFolder):
             repairs=repairs,
             on_event=on_event,
             recall=recall,
+            room=room,
         )
         self._max_backups = max_backups
         # Files published by a commit whose last sync failed: they are there, maybe not durably.
@@ -238,14 +241,16 @@ class FileBackend(EditableFolder):
 
     def _publish_doubtful(self) -> None:
         """Write anew what a failed sync may have lost: a second sync would prove nothing."""
-        for stem in sorted(self._doubtful & self._files.keys()):
-            document = self.read(self._files[stem].record.session_id)
+        for stem in sorted(self._doubtful):
+            known = self._files.get(stem)
+            document = None if known is None else self.read(known.record.session_id)
             if document is not None:
                 self.commit([Put(document)])
         # Not what was removed before: while it is there again for an instant, a crash would leave
         # a session whose removal was acknowledged.
-        for stem in sorted(self._doubtful_removals - self._files.keys()):
-            self._remove_again(stem)
+        for stem in sorted(self._doubtful_removals):
+            if stem not in self._files:
+                self._remove_again(stem)
         self._doubtful.clear()
         self._doubtful_removals.clear()
 

@@ -29,7 +29,7 @@ from sessionkeeper.storage.examine import Known
 from sessionkeeper.storage.index import Recalled
 from sessionkeeper.storage.platform import FileSystem, Signature
 from sessionkeeper.storage.quarantine import Quarantine
-from sessionkeeper.storage.reader import FolderReader
+from sessionkeeper.storage.shelving import ShelvedFolder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Container, Iterable, Sequence
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from sessionkeeper.session import Chunk
     from sessionkeeper.storage.backend import Change, Problem
     from sessionkeeper.storage.documents import Document
+    from sessionkeeper.storage.room import Room
 
 # These are moved to the quarantine; all other problems are left where they are.
 _QUARANTINED = frozenset({"corrupt", "rot", "id-mismatch"})
@@ -93,7 +94,7 @@ def prepare_folders(fs: FileSystem, layout: Layout) -> None:
             )
 
 
-class SessionFolder(FolderReader, ABC):
+class SessionFolder(ShelvedFolder, ABC):
     """What both durability levels on the disk have in common.
 
     One thread commits; any thread reads.
@@ -106,7 +107,8 @@ class SessionFolder(FolderReader, ABC):
         repairs: Whether what is damaged is set aside and brought back. Else it stays where it
             is, and the session is refused until somebody has seen to it.
         on_event: Called for whatever is found or done that nobody asked for.
-        recall: Says, once, what files were published before, so that they need not be read.
+        recall: Says what files were published before, so that they need not be read.
+        room: See `ShelvedFolder`.
     """
 
     def __init__(
@@ -119,11 +121,14 @@ class SessionFolder(FolderReader, ABC):
         repairs: bool = True,
         on_event: Callable[[Event], None] = lambda _: None,
         recall: Callable[[], Recalled] = Recalled,
+        room: Room | None = None,
     ) -> None:
-        super().__init__(layout, fs or FileSystem(), clock)
+        super().__init__(layout, fs or FileSystem(), clock, room)
         self._on_event = on_event
         self._repairs = repairs
-        self._recall: Callable[[], Recalled] | None = recall
+        self._recall = recall
+        # Whether this is no longer the first that the process sees of the folder.
+        self._has_looked = False
         # Not the process id: in a container the next process has the same, and a temporary that
         # the journal names outlives the one that wrote it.
         self._run = secrets.token_hex(6)
@@ -270,7 +275,7 @@ class SessionFolder(FolderReader, ABC):
         if self._fs.status(backups) is not None:
             self._fs.replace(backups, folder / trash.BACKUPS)
         self._backups.forget(stem)
-        self._files.pop(stem, None)
+        self._files.pop(stem)
         self._names.release(session_id)
 
     def _write_absence(self, stem: str, content: Sequence[Chunk]) -> None:
@@ -353,7 +358,7 @@ class SessionFolder(FolderReader, ABC):
             ) from error
         for stem in stems:
             self._backups.forget(stem)
-            self._files.pop(stem, None)
+            self._files.pop(stem)
             self._blocked.pop(stem, None)
             self._kept_aside.pop(stem, None)
         self._names.release(session_id)

@@ -296,7 +296,7 @@ class FullText(Database):
     @contextlib.contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
         """One transaction: all that is read is of one moment."""
-        with translated(), self._borrowed() as connection:
+        with translated(), self.borrowed() as connection:
             connection.execute("BEGIN")
             yield connection  # whatever fails in here closes it
             connection.execute("COMMIT")

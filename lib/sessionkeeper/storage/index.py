@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from sessionkeeper.storage.orders import Position
     from sessionkeeper.storage.selecting import Wanted
 
-VERSION: Final = 3
+VERSION: Final = 4
 
 # Those by which sessions are listed; the ids have theirs, for they are the primary key.
 _SORTED: Final = ("lsn", "created_at", "updated_at", "title", "total_cost", "message_count")
@@ -71,7 +71,15 @@ _SCHEMA: Final = (
     PRIMARY KEY (namespace, session_id, tag)
 ) WITHOUT ROWID""",
     "CREATE INDEX tags_newest ON tags (namespace, tag, lsn)",
-    "CREATE TABLE reached (one INTEGER PRIMARY KEY, lsn INTEGER NOT NULL, crc INTEGER NOT NULL)",
+    # By the name of a file, also one that differs in capitals only.
+    "CREATE INDEX sessions_files ON sessions (stem COLLATE NOCASE)",
+    """CREATE TABLE reached (
+    one INTEGER PRIMARY KEY,
+    lsn INTEGER NOT NULL,
+    journal BLOB NOT NULL,
+    frame INTEGER NOT NULL,
+    crc INTEGER NOT NULL
+)""",
 )
 _PUT = """INSERT INTO sessions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (namespace, session_id) DO UPDATE SET
@@ -88,8 +96,7 @@ _UNTAG = f"DELETE FROM tags WHERE {_AMONG}"
 # Only upon the version it was filed with: a later one may be in the index already.
 _FILE = """UPDATE sessions SET stem = ?, inode = ?, size = ?, mtime_ns = ?, crc = ?
 WHERE namespace = ? AND session_id = ? AND lsn = ?"""
-_REACH = """INSERT INTO reached (one, lsn, crc) VALUES (1, ?, ?)
-ON CONFLICT (one) DO UPDATE SET lsn = excluded.lsn, crc = excluded.crc"""
+_REACH = "INSERT OR REPLACE INTO reached (one, lsn, journal, frame, crc) VALUES (1, ?, ?, ?, ?)"
 
 _IN_ORDER = "ORDER BY namespace, session_id"
 
@@ -113,6 +120,21 @@ class Entry:
     record: Record
     stem: str | None = None
     signature: Signature | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """How far an index has come: it holds all that was changed up to there, and was whole once.
+
+    Attributes:
+        lsn: The highest log sequence number that it was told of.
+        journal: The id of the journal that was written then; empty if there was none.
+        frame: The last frame of it.
+    """
+
+    lsn: int = 0
+    journal: bytes = b""
+    frame: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,10 +192,10 @@ class Index(Database):
             connection = self._connect()
             try:
                 self._check_schema(connection)
-                lsn = _reached(connection)
+                lsn = reached_in(connection).lsn
                 for row in fetched(connection, "SELECT * FROM sessions"):
                     stem, signature = row[_STEM], _signature(row)
-                    if stem is None or signature is None or not _is_intact(row):
+                    if stem is None or signature is None or not is_intact(row):
                         continue
                     with contextlib.suppress(CorruptDocument):
                         files[stem] = Known(decode_record(row[_RECORD]), signature)
@@ -202,7 +224,7 @@ class Index(Database):
                 if owner == session_id:
                     own = [(tag, at) for _, tag, at in tags]
                     owner, tags = next(tagged, (None, ()))
-                intact = _is_intact(row[:_COLUMNS])
+                intact = is_intact(row[:_COLUMNS])
                 if intact:
                     named = sorted(orjson.loads(row[_RECORD])["tags"], key=str.encode)
                     intact = own == [(tag, lsn) for tag in named]
@@ -217,7 +239,7 @@ class Index(Database):
         filed: Sequence[Entry] = (),
         removed: Iterable[str] = (),
         dropped: Iterable[int] = (),
-        lsn: int | None = None,
+        reached: Reached | None = None,
     ) -> None:
         """Apply changes, all or none.
 
@@ -226,7 +248,7 @@ class Index(Database):
             filed: Sessions whose file has caught up with the version given.
             removed: Ids of sessions that are gone.
             dropped: Numbers of rows that are wrong.
-            lsn: Up to which change all are in the index with these.
+            reached: Up to where all is in the index with these.
 
         Raises:
             IndexFailed: The medium refused.
@@ -253,8 +275,9 @@ class Index(Database):
             for entry in filed:
                 row = _row(entry)
                 writer.execute(_FILE, (*row[_STEM:], *row[:3]))
-            if lsn is not None:
-                writer.execute(_REACH, (lsn, _lsn_crc(lsn)))
+            if reached is not None:
+                marks = (reached.lsn, reached.journal, reached.frame)
+                writer.execute(_REACH, (*marks, _crc_of(*marks)))
 
     def scrub(self, session_id: str) -> None:
         """Leave no byte of a session that was removed.
@@ -303,7 +326,7 @@ class Index(Database):
         return records
 
     def _are_few(self, wanted: Wanted) -> bool:
-        with translated(), self._borrowed() as connection:
+        with translated(), self.borrowed() as connection:
             (count,) = connection.execute(*count_few(wanted)).fetchone()
         return bool(count <= FEW)
 
@@ -320,9 +343,9 @@ class Index(Database):
         return self._read(query, [namespace_of(session_id), session_id, limit])
 
     def _read(self, query: str, values: Sequence[Any]) -> list[Record]:
-        with translated(), self._borrowed() as connection:
+        with translated(), self.borrowed() as connection:
             rows = connection.execute(query, values).fetchall()
-        if not all(map(_is_intact, rows)):
+        if not all(map(is_intact, rows)):
             raise IndexFailed("it is damaged: a row is not as it was written")
         try:
             return [decode_record(row[_RECORD]) for row in rows]
@@ -330,15 +353,30 @@ class Index(Database):
             raise IndexFailed(f"it is damaged: {error.args[0]}") from error
 
 
-def _reached(connection: sqlite3.Connection) -> int:
-    row = connection.execute("SELECT lsn, crc FROM reached").fetchone()
-    if row is None or row[1] != _lsn_crc(row[0]):
-        return 0
-    return int(row[0])
+def reached_in(connection: sqlite3.Connection) -> Reached:
+    """How far an index has come; not at all if what it says is damaged."""
+    row = connection.execute("SELECT lsn, journal, frame, crc FROM reached").fetchone()
+    if row is None or row[3] != _crc_of(*row[:3]):
+        return Reached()
+    return Reached(*row[:3])
 
 
-def _lsn_crc(lsn: int) -> int:
-    return crc32(b"%d" % lsn)
+def _crc_of(*marks: object) -> int:
+    return crc32(repr(marks).encode())
+
+
+def entry_of(row: Sequence[Any]) -> Entry:
+    """What a row says.
+
+    Raises:
+        IndexFailed: It is not as it was written.
+    """
+    if not is_intact(row):
+        raise IndexFailed("it is damaged: a row is not as it was written")
+    try:
+        return Entry(decode_record(row[_RECORD]), row[_STEM], _signature(row))
+    except CorruptDocument as error:
+        raise IndexFailed(f"it is damaged: {error.args[0]}") from error
 
 
 def _row(entry: Entry) -> tuple[Any, ...]:
@@ -368,7 +406,8 @@ def _crc(row: Sequence[Any]) -> int:
     return crc32(row[_RECORD], crc32(rest))
 
 
-def _is_intact(row: Sequence[Any]) -> bool:
+def is_intact(row: Sequence[Any]) -> bool:
+    """Whether a row of a session is as it was written."""
     return type(row[_RECORD]) is bytes and row[_CRC] == _crc(row)
 
 

@@ -48,11 +48,7 @@ class IndexJson:
             OSError: As the system said; the file before stands.
         """
         if len(records) > MAX_SESSIONS:
-            self.remove()
-            if not self._too_many:
-                detail = f"{len(records)} sessions are more than {MAX_SESSIONS}; none is listed"
-                self._tell(Event("ignored", None, detail, self._path))
-            self._too_many = True
+            self.leave_out(len(records))
             return
         self._too_many = False
         content = encode_listing(records)
@@ -66,6 +62,18 @@ class IndexJson:
             with contextlib.suppress(OSError):  # the next recovery sweeps it away
                 self._fs.unlink(temporary)
             raise
+
+    def leave_out(self, count: int) -> None:
+        """Take it away, for there are too many sessions, and say so once.
+
+        Raises:
+            OSError: As the system said.
+        """
+        self.remove()
+        if not self._too_many:
+            detail = f"{count} sessions are more than {MAX_SESSIONS}; none is listed"
+            self._tell(Event("ignored", None, detail, self._path))
+        self._too_many = True
 
     def remove(self) -> None:
         """Take it away: one that nobody keeps up to date is of no use.

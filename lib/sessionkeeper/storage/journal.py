@@ -138,6 +138,16 @@ class Journal:
         return self._sequence
 
     @property
+    def identity(self) -> bytes:
+        """What tells it from other journals; empty before the first frame."""
+        return self._id
+
+    @property
+    def oldest(self) -> int:
+        """The number of the first frame that counts."""
+        return self._oldest
+
+    @property
     def suspended(self) -> bool:
         """Whether the medium refused the last frame."""
         return self._voided > 0

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from sessionkeeper.errors import SessionKeeperError, StorageFailed
+from sessionkeeper.layout import hashed_stem, plain_stem
 from sessionkeeper.storage.backend import (
     CommitUncertain,
     Problem,
@@ -18,6 +19,7 @@ from sessionkeeper.storage.backend import (
 )
 from sessionkeeper.storage.checkpoints import CheckpointedFolder
 from sessionkeeper.storage.commits import Removal
+from sessionkeeper.storage.database import IndexFailed
 from sessionkeeper.storage.documents import encode_document
 from sessionkeeper.storage.entries import ForgetEntry, TrashEntry, forget_entry, put_entry
 from sessionkeeper.storage.journal import Journal, JournalFailed
@@ -25,7 +27,7 @@ from sessionkeeper.storage.pending import Pending
 from sessionkeeper.storage.replay import Entries, Hands, replay
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from sessionkeeper.answers import Erased
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from sessionkeeper.storage.entries import Entry
     from sessionkeeper.storage.examine import Known, Valid
     from sessionkeeper.storage.journal import Log
+    from sessionkeeper.storage.trash import Entry as Removed
 
 
 class JournaledBackend(CheckpointedFolder):
@@ -45,6 +48,15 @@ class JournaledBackend(CheckpointedFolder):
 
         What the journal holds beyond the files is kept in memory until the next checkpoint.
         """
+        try:
+            return self._recover()
+        except IndexFailed:
+            if self._room is None:
+                raise
+            self._room.is_lost = True
+            return self._recover()
+
+    def _recover(self) -> RecoveryReport:
         started = time.perf_counter()
         self._check_identity()
         log = self._journal.recover()
@@ -52,9 +64,8 @@ class JournaledBackend(CheckpointedFolder):
         report = RecoveryReport(swept=self._sweep(entries.temporaries()), lsn=entries.lsn)
         self._report_damage(log, entries, report)
         self._pending, self._unmoved, self._for_trash = {}, {}, {}
-        self._trash.sweep()
-        published = dict(self._files)
-        hand_made = self._scan_folder(report, entries.by_session)
+        published = self._published_before(entries)
+        hand_made = self._look(entries, report)
         self._forget_vanished(published, entries, report)
         backups = self._backups_of_damaged(report)
         self._set_aside(report.problems, _staying(backups, entries))
@@ -65,11 +76,76 @@ class JournaledBackend(CheckpointedFolder):
         self._heal_at_recovery(report)
         for path, valid, known in hand_made:
             self._take_unless_older(path, valid, known, report)
-        for entry in self._trash.entries():
-            report.removed.update(entry.answers)
-            report.lsn = max(report.lsn, entry.lsn)
+        for removal in self._removals(entries, report):
+            report.removed.update(removal.answers)
+            report.lsn = max(report.lsn, removal.lsn)
         report.seconds = time.perf_counter() - started
         return report
+
+    def _published_before(self, entries: Entries) -> dict[str, tuple[str, Known]]:
+        """What this process published of the sessions that the journal names, by id."""
+        found: dict[str, tuple[str, Known]] = {}
+        if not self._has_looked or self._is_lost:
+            return found
+        self._fetch(entries.by_session)
+        for session_id in entries.by_session:
+            stem = self._names.find(session_id)
+            known = None if stem is None else self._files.get(stem)
+            if stem is not None and known is not None:
+                found[session_id] = stem, known
+        return found
+
+    def _look(
+        self,
+        entries: Entries,
+        report: RecoveryReport,
+    ) -> list[tuple[Path, Valid, Known | None]]:
+        """Look at the files: at all, or only at those of which the index may not be right.
+
+        Returns:
+            What was made by hand.
+        """
+        room = self._room
+        trusted = None
+        journal = self._journal
+        if room is not None and not self._has_looked:
+            trusted = room.trusted(journal.identity, journal.oldest, journal.sequence)
+        is_known = trusted is not None or self.is_shelved
+        # What a damaged journal does not tell may be of any session.
+        if room is None or self._is_lost or report.problems or not is_known:
+            self._trash.sweep()
+            return self._scan_folder(report, entries.by_session)
+        unsure = dict.fromkeys(entries.by_session)
+        if trusted is not None:
+            self._start_over()
+            self._shelve(room)
+            self._settle_marks()
+            report.counts = trusted.counts
+            report.lsn = max(report.lsn, trusted.lsn)
+            unsure.update(dict.fromkeys(trusted.unfiled))
+        return self._look_at(unsure, report)
+
+    def mark(self) -> tuple[bytes, int]:
+        """The id of the journal and its last frame; asked by the thread that commits."""
+        return self._journal.identity, self._journal.sequence
+
+    @property
+    def _is_lost(self) -> bool:
+        return self._room is not None and self._room.is_lost
+
+    def _removals(self, entries: Entries, report: RecoveryReport) -> Iterator[Removed]:
+        """The removals in the trash; if only a part was looked at, those that the journal names."""
+        if report.looked_at is None:
+            yield from self._trash.entries()
+            return
+        removed = (e for own in entries.by_session.values() for e in own)
+        for entry in removed:
+            if not isinstance(entry, TrashEntry):
+                continue
+            for stem in (plain_stem(entry.session_id), hashed_stem(entry.session_id)):
+                found = self._trash.entry_of(entry.lsn, stem)
+                if found is not None:
+                    yield found
 
     def _report_damage(self, log: Log, entries: Entries, report: RecoveryReport) -> None:
         path = self._layout.journal
@@ -85,7 +161,7 @@ class JournaledBackend(CheckpointedFolder):
 
     def _forget_vanished(
         self,
-        published: dict[str, Known],
+        published: dict[str, tuple[str, Known]],
         entries: Entries,
         report: RecoveryReport,
     ) -> None:
@@ -94,10 +170,10 @@ class JournaledBackend(CheckpointedFolder):
         A process that finds them missing when it comes up cannot tell whether they were ever
         renamed; this one can.
         """
-        for stem, known in published.items():
+        for session_id, (stem, known) in published.items():
             record = known.record
-            own = entries.by_session.get(record.session_id)
-            if own is None or stem in self._files or self._fs.status(self._path(stem)) is not None:
+            own = entries.by_session[session_id]
+            if stem in self._files or self._fs.status(self._path(stem)) is not None:
                 continue
             if self._trash.holds(own[-1].lsn, stem, record.lsn):
                 continue
@@ -151,16 +227,11 @@ class JournaledBackend(CheckpointedFolder):
             self._quarantine.copy(path, "journal", detail, [entry.lines.replace(b",\n", b"\n")])
         if found.record is not None:
             self._unsynced[stem] = found.record.lsn  # it may have been renamed and not synced
-        elif stem in self._files and session_id not in self._unmoved:
-            if self._is_remnant(stem, entries[-1]):
+        elif (known := self._files.get(stem)) is not None and session_id not in self._unmoved:
+            if _is_remnant(known, entries[-1]):
                 self._keep_remnant(stem, session_id)
             else:
                 self._put_back(stem, session_id, report)
-
-    def _is_remnant(self, stem: str, last: Entry) -> bool:
-        """Whether a removed session's file is there only because the medium lost the move."""
-        filed = self._files[stem].record
-        return isinstance(last, TrashEntry) and last.repeated and filed.lsn <= last.base_lsn
 
     def _keep_remnant(self, stem: str, session_id: str) -> None:
         self._files.pop(stem)
@@ -220,7 +291,7 @@ class JournaledBackend(CheckpointedFolder):
             return
         # The journal holds a later version: the next checkpoint keeps this one aside as it
         # replaces it, because it is not what was last published there.
-        self._files.pop(self._stem_at(path), None)
+        self._files.pop(self._stem_at(path))
 
     # --- hand-made changes ------------------------------------------------------------------
 
@@ -307,6 +378,11 @@ class JournaledBackend(CheckpointedFolder):
         self.finish_files()
         self._journal.close()
         super().close()
+
+
+def _is_remnant(known: Known, last: Entry) -> bool:
+    """Whether a removed session's file is there only because the medium lost the move."""
+    return isinstance(last, TrashEntry) and last.repeated and known.record.lsn <= last.base_lsn
 
 
 def _staying(backups: Mapping[Path, Document], entries: Entries) -> set[Path]:

@@ -23,6 +23,7 @@ from sessionkeeper.storage.backups import Backups
 from sessionkeeper.storage.documents import decode_document, decode_foreign
 from sessionkeeper.storage.examine import Known, Valid, examine
 from sessionkeeper.storage.journal import Journal
+from sessionkeeper.storage.known import KnownFiles
 from sessionkeeper.storage.names import NameTable
 from sessionkeeper.storage.pending import Pending
 from sessionkeeper.storage.platform import Signature
@@ -66,7 +67,7 @@ class FolderReader:
         # A save asks for its path several times, and joining paths is slow.
         self._path = lru_cache(_PATHS)(lambda stem: layout.sessions / (stem + SUFFIX))
         # The file of each session in use, by stem; also read by other threads, one get at a time.
-        self._files: dict[str, Known] = {}
+        self._files = KnownFiles()
         # What stands where a session's file could be, and must not be replaced.
         self._blocked: dict[str, tuple[Signature | None, SessionKeeperError]] = {}
         # Namespaces whose mark has been seen, or made; see `Layout.namespaces`.
@@ -207,7 +208,7 @@ class FolderReader:
 
     def keys(self) -> Iterator[str]:
         """The ids of all sessions."""
-        ids = dict.fromkeys(known.record.session_id for known in list(self._files.values()))
+        ids = dict.fromkeys(known.record.session_id for _, known in self._files.all_in_memory())
         for session_id in list(self._unmoved):
             ids.pop(session_id, None)
         for session_id, pending in list(self._pending.items()):
@@ -222,8 +223,7 @@ class FolderReader:
         """
         stem = self._names.find(record.session_id)
         known = None if stem is None else self._files.get(stem)
-        # Not equality: a person may have edited the messages and left the rest as it was.
-        if stem is None or known is None or known.record is not record:
+        if stem is None or known is None or known.edited or known.record.lsn != record.lsn:
             return None
         return stem, known.signature
 
@@ -246,7 +246,8 @@ class FolderReader:
     def suspects(self) -> list[str]:
         """Names of files that are not as last seen, and of those that are gone."""
         present = {self._name_at(path) for path in self._session_paths()}
-        known = {stem + SUFFIX for stem in (*dict(self._files), *dict(self._blocked))}
+        stems = [stem for stem, _ in self._files.all_in_memory()]
+        known = {stem + SUFFIX for stem in (*stems, *dict(self._blocked))}
         return self.changed(sorted(present | known))
 
     def changed(self, names: Iterable[str]) -> list[str]:
@@ -290,7 +291,7 @@ class FolderReader:
         report = RecoveryReport(lsn=lsn)
         result = Reconciled()
         for path in self._reconcilable(names):
-            known = self._files.pop(self._stem_at(path), None)
+            known = self._files.pop(self._stem_at(path))
             if known is not None:
                 self._names.release(known.record.session_id)
             self._blocked.pop(self._stem_at(path), None)
@@ -325,7 +326,7 @@ class FolderReader:
 
     def _start_over(self) -> None:
         self._names = NameTable()
-        self._files = {}
+        self._files = KnownFiles()
         self._blocked = {}
 
     def _stem_at(self, path: Path) -> str:
@@ -370,7 +371,8 @@ class FolderReader:
             self._block(found)
             report.problems.append(found)
             return None
-        if self._admit(path, Known(found.document.record, found.signature), report):
+        entered = Known(found.document.record, found.signature, edited=not found.ours)
+        if self._admit(path, entered, report):
             return found
         return None
 
@@ -415,7 +417,7 @@ class FolderReader:
 
     def _displace(self, session_id: str, generation: int, report: RecoveryReport) -> None:
         stem = self._names.stem_for(session_id)
-        del self._files[stem]
+        self._files.pop(stem)
         self._names.release(session_id)
         detail = f"another file holds generation {generation}"
         double = Problem("duplicate", self._path(stem), detail, session_id)

@@ -190,6 +190,10 @@ class TrashFolder:
             if entry is not None:
                 yield entry
 
+    def entry_of(self, lsn: int, stem: str) -> Entry | None:
+        """The removal of that number, if it is complete."""
+        return self._entry(self.folder_of(lsn, stem))
+
     def sweep(self) -> None:
         """Take away removals that never happened."""
         for folder in self._folders():
