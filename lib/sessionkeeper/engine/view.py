@@ -155,6 +155,10 @@ class View:
             if report.counts is not None:
                 self._records = Records((), self._shelved, report.counts)
             self._records.shelf = self._shelved
+            if self._shelved is not None:  # together, for a journal may name very many
+                cold = [each for each in changed if not self._records.is_held(each)]
+                for session_id, shown in self._shelved.indexed(cold).items():
+                    self._records.hold(session_id, shown, report.lsn)
             for session_id, record in changed.items():
                 if record is None:
                     self._records.hide(session_id, report.lsn)

@@ -92,7 +92,8 @@ class EditableFolder(SessionFolder):
                 if known is None or known.record.session_id == session_id:
                     # Of those that the journal names only this process knows what it published.
                     before[stem] = known if self._has_looked else None
-                    self._files.pop(stem)
+                    if known is not None or stem == named:
+                        self._files.pop(stem)
             self._names.release(session_id)
         hand_made: list[tuple[Path, Valid, Known | None]] = []
         for stem, known in before.items():

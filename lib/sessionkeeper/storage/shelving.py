@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import TYPE_CHECKING
 
 from sessionkeeper.events import logger
@@ -20,7 +19,7 @@ from sessionkeeper.layout import SUFFIX, hashed_stem, is_namespace, plain_stem
 from sessionkeeper.storage.database import IndexFailed
 from sessionkeeper.storage.known import known_of
 from sessionkeeper.storage.reader import FolderReader
-from sessionkeeper.storage.shelf import PAGE, in_pages
+from sessionkeeper.storage.shelf import in_pages
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -246,9 +245,9 @@ class ShelvedFolder(FolderReader):
             yield [stem + SUFFIX for stem in suspects]
         if sum(1 for _ in self._present()) == there:
             return  # there is no file of which nothing is known
-        present = self._present()
-        while names := list(islice(present, PAGE)):
-            yield self.changed(names)
+        # Whoever goes through them may leave off: no folder stays open meanwhile.
+        for some in in_pages(list(self._present())):
+            yield self.changed(some)
 
     def _stands(self, stem: str) -> bool:
         """Whether there is anything under that name."""
