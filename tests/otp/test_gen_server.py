@@ -220,6 +220,7 @@ def test_domain_errors_of_casts_and_infos_are_logged(bench: Bench, caplog: Any) 
     ref.cast(refuse)
     ref.send_info(refuse)
     assert ref.call(1) == 1
+    assert "lab: call failed" not in caplog.text
     assert "lab: cast failed: no" in caplog.text
     assert "lab: info failed: no" in caplog.text
     assert ref.epoch == 1
