@@ -155,6 +155,23 @@ def test_changes_go_upon_what_is_looked_up(bounded: SessionStore) -> None:
     assert len(bounded) == COUNT
 
 
+def test_what_has_to_stay_in_memory_keeps_nothing_else_there(bounded: SessionStore) -> None:
+    for number in range(ROOM):
+        bounded.append(f"s{number}", ["only in the journal"])
+    wait_trimmed(bounded)
+    view = tree_of(bounded).view
+    view.hold(["s20", "s21", "s22"])
+    assert view.held == ROOM + 3
+    while view.trim(ROOM, view.lsn):
+        pass
+    assert view.held == ROOM
+    rounds = 1
+    while view.trim(1, view.lsn):
+        rounds += 1
+    assert view.held == ROOM, "what only the journal holds"
+    assert rounds <= ROOM, "it does not look for ever"
+
+
 def test_what_is_gone_stays_gone_when_memory_forgets_that_it_is(
     bounded: SessionStore,
     folder: Path,

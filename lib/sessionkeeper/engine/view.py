@@ -114,6 +114,8 @@ class View:
         self._lsn = 0
         self._readable = False
         self._closed = False
+        # So many sessions in a row had to stay in memory when room was made.
+        self._passed_over = 0
         self._changed = threading.Condition()
 
     # --- written by the actor ---------------------------------------------------------------
@@ -608,8 +610,9 @@ class View:
         excess = self._records.held - bound
         if self._shelved is None or excess <= 0:
             return False
+        some = min(excess, _TRIMMED)
         with self._changed:
-            looked_at = self._records.oldest(min(excess, _TRIMMED), written)
+            looked_at = self._records.oldest(some, written)
         try:
             gone = self._shelved.let_go(looked_at)
         except IndexFailed:
@@ -619,7 +622,13 @@ class View:
                 self._records.shelf = self._shelved
                 self.last_recovery.let_go()  # it would hold on to all of them
             self._records.let_go(looked_at, gone)
-        return bool(gone)
+        # Behind those that have to stay there may be others; when the index has written more, it
+        # is looked for them again.
+        self._passed_over = 0 if gone else self._passed_over + some
+        if self._passed_over < min(self._records.held, _TRIMMED):
+            return True
+        self._passed_over = 0
+        return False
 
 
 def _lsn_of(record: Record | None) -> int | None:

@@ -135,11 +135,12 @@ class ShelvedFolder(FolderReader):
         room = self._room
         if room is None:
             return []
-        entries = room.shelf.of_keys(records)
+        asked = [session_id for session_id in records if not self._is_needed(session_id)]
+        entries = room.shelf.of_keys(asked)
         gone = [
             session_id
-            for session_id, record in records.items()
-            if not self._is_needed(session_id) and self._says(entries.get(session_id), record)
+            for session_id in asked
+            if self._says(entries.get(session_id), records[session_id])
         ]
         if gone:
             self._shelve(room)
