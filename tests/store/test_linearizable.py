@@ -312,7 +312,7 @@ def test_histories_on_a_medium_that_fails_are_linearizable(seed: int, folder: Pa
     rng = random.Random(seed)
 
     def disturb(turn: int) -> None:
-        if turn % 3 == 2 and turn < 24:  # what is unknown makes the search long
+        if turn % 3 == 2 and turn < 15:  # what is unknown makes the search long
             operation = rng.choice(["sync_data", "sync_data", "write_new", "replace", "sync_files"])
             number = errno.ENOSPC if operation == "write_new" else errno.EIO
             # Two in a row: the second segment is refused as well.
